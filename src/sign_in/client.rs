@@ -5,8 +5,9 @@
 //! may wait for one, and a client that disconnects does not abort a refresh or a registration
 //! halfway.
 
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -30,6 +31,7 @@ use crate::http_client::pooled::{Failure, FullRequest, PooledClient};
 use crate::http_client::{HttpClients, Limits};
 use crate::log::LogThrottle;
 use crate::metrics::Label as _;
+use crate::network::{Network, Networks};
 use crate::policy::sign_in::Supabase;
 use crate::secrets::secret::Secret;
 
@@ -72,16 +74,24 @@ pub(super) struct Calls {
     /// Whether a task probes the server until it answers.
     pub(super) is_watched: AtomicBool,
     pub(super) returned: ArcSwapOption<Returned>,
-    /// Replies that report a failure of the server, since the last one that does not.
-    failures: AtomicU32,
+    /// The clients to whom the server replied that it failed, since a reply that says otherwise;
+    /// no more than [`AWAY_FOR_ALL`].
+    failed: ArcSwap<Vec<Network>>,
+    /// When the server was last asked for its health on account of a failure, and whether it has
+    /// failed, too. Held while it is asked, so that one call answers all who ask.
+    health: tokio::sync::Mutex<Option<(Instant, bool)>>,
     pub(super) metrics: Arc<IdentityMetrics>,
     warnings: LogThrottle,
     key_warnings: LogThrottle,
 }
 
-/// After how many failures in a row the server counts as away for all, although it is healthy by
-/// its own account, which does not cover its database. A choice.
-const AWAY_FOR_ALL: u32 = 100;
+/// At how many clients in a row the server must fail to count as away for all, although it is
+/// healthy by its own account, which does not cover its database. A client counts as the largest
+/// network that one customer has. A choice.
+const AWAY_FOR_ALL: usize = 8;
+
+/// How long an answer about its health holds. A choice.
+const HEALTH_HOLDS: Duration = Duration::from_secs(1);
 
 /// The slots that a call holds: one of its operation, one of the slow ones if it waits for a third
 /// party, and one of all.
@@ -117,7 +127,8 @@ impl IdentityServer {
                 fault: ArcSwapOption::empty(),
                 is_watched: AtomicBool::new(false),
                 returned: ArcSwapOption::empty(),
-                failures: AtomicU32::new(0),
+                failed: ArcSwap::default(),
+                health: tokio::sync::Mutex::default(),
                 metrics,
                 warnings: LogThrottle::new(),
                 key_warnings: LogThrottle::new(),
@@ -161,11 +172,19 @@ impl IdentityServer {
             return false;
         }
         // Without a code it is the edge's.
-        if !is_code(&error.code) || self.calls.failures.load(Ordering::Relaxed) >= AWAY_FOR_ALL {
+        if !is_code(&error.code) || self.calls.failed.load().len() >= AWAY_FOR_ALL {
             return true;
         }
+        let mut health = self.calls.health.lock().await;
+        if let Some((asked, has_failed)) = *health
+            && asked.elapsed() < HEALTH_HOLDS
+        {
+            return has_failed;
+        }
         let probe = self.calls.probe(clock::now() + PROBE_DEADLINE).await;
-        probe.map_or(true, |status| status.is_server_error())
+        let has_failed = probe.map_or(true, |status| status.is_server_error());
+        *health = Some((clock::now(), has_failed));
+        has_failed
     }
 
     /// Whether the server answers, and takes the gateway's key: one call, for `check`.
@@ -247,7 +266,7 @@ impl Calls {
         let _running = GaugeGuard::hold(&self.metrics.running);
         let message = self.message(call);
         let failure = match self.client.send(&message, deadline).await {
-            Ok(response) => return self.replied(call.operation, response.into()),
+            Ok(response) => return self.replied(call, response.into()),
             Err(failure) => failure,
         };
         self.failed(call.operation, &failure);
@@ -264,12 +283,29 @@ impl Calls {
     }
 
     /// Notes a reply, which may be the edge's.
-    fn replied(self: &Arc<Self>, operation: Operation, reply: Reply) -> Result<Reply, CallError> {
-        match reply.status.is_server_error() {
-            true => self.failures.fetch_add(1, Ordering::Relaxed),
-            false => self.failures.swap(0, Ordering::Relaxed),
-        };
-        if edge::lost_server(&reply, operation) {
+    /// Notes whether the server failed at a client.
+    fn note_failure(&self, client: IpAddr, has_failed: bool) {
+        let failed = self.failed.load();
+        if !has_failed {
+            if !failed.is_empty() {
+                self.failed.store(Arc::default());
+            }
+            return;
+        }
+        let networks = Networks::of(client);
+        let client = networks.site.unwrap_or(networks.own);
+        if failed.len() < AWAY_FOR_ALL && !failed.contains(&client) {
+            self.failed.rcu(|failed| {
+                let mut failed = Vec::clone(failed);
+                failed.push(client);
+                failed
+            });
+        }
+    }
+
+    fn replied(self: &Arc<Self>, call: &Call, reply: Reply) -> Result<Reply, CallError> {
+        self.note_failure(call.client, reply.status.is_server_error());
+        if edge::lost_server(&reply, call.operation) {
             self.watch(behind_proxy(reply.status));
             return Ok(reply);
         }
@@ -282,7 +318,7 @@ impl Calls {
         }
         if self.key_warnings.may_log(clock::unix_now()) {
             tracing::error!(
-                call = operation.as_str(),
+                call = call.operation.as_str(),
                 status = reply.status.as_u16(),
                 "the edge in front of the identity server refuses the gateway's key: check the keys under `identity.supabase`"
             );
