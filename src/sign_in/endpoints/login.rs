@@ -84,7 +84,12 @@ pub(super) async fn login(
             }
         };
         admission.succeeded();
-        let begun = owned.begin_session(&grant, asked_at).await?;
+        let begun = owned.begin_session(&grant, asked_at).await;
+        let begun = begun.inspect_err(|_| {
+            // The client never gets these tokens.
+            let token = grant.access_token.clone();
+            owned.forward_logout(LogoutScope::Local, token, RevokedForLogout::default());
+        })?;
         profile::ensure_before_answer(&owned.context, &owned.in_force, grant.user.get()).await;
         Ok(Ok((grant, begun)))
     })
@@ -151,15 +156,7 @@ impl SignInRequest {
                 set_cookie: None,
                 csrf: None,
             }),
-            (Err(why), Carrier::Cookie) => {
-                // The client never gets these tokens.
-                self.forward_logout(
-                    LogoutScope::Local,
-                    grant.access_token.clone(),
-                    RevokedForLogout::default(),
-                );
-                Err(Reason::SessionUnavailable.because(why.as_str()))
-            }
+            (Err(why), Carrier::Cookie) => Err(Reason::SessionUnavailable.because(why.as_str())),
         }
     }
 

@@ -10,8 +10,9 @@
 //! [`Registration::SignUp`]: How::SignUp
 //! [`Registration::Admin`]: How::Admin
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use hyper::{Method, Response, StatusCode};
 use serde_json::{Value, json};
@@ -67,7 +68,7 @@ struct Admitted<'a> {
     input: &'a Registration,
     how: How,
     /// The server's last error of its own, for the throttle.
-    error: &'a Mutex<Option<AuthError>>,
+    error: &'a ArcSwapOption<AuthError>,
 }
 
 pub(super) async fn register(
@@ -80,15 +81,14 @@ pub(super) async fn register(
     let admission = request.admit(Attempt::Register, Some(&email)).await?;
     let owned = request.clone();
     let work = async move {
-        let error = Mutex::default();
+        let error = ArcSwapOption::empty();
         let outcome = owned
             .create_and_sign_in(&admission, &registration, &error)
             .await;
-        let error = error.into_inner().unwrap_or_else(PoisonError::into_inner);
         match &outcome {
             Err(denial) if denial.reason == Reason::WeakPassword => admission.refused_choice(),
-            Err(denial) if is_undecided(denial.reason) => match error {
-                Some(error) => admission.refused(&owned.identity, error),
+            Err(denial) if is_undecided(denial.reason) => match error.load_full() {
+                Some(error) => admission.refused(&owned.identity, AuthError::clone(&error)),
                 None => admission.undecided(),
             },
             Ok(_) | Err(_) => admission.succeeded(),
@@ -109,7 +109,7 @@ impl SignInRequest {
         &self,
         admission: &Admission,
         registration: &Registration,
-        error: &Mutex<Option<AuthError>>,
+        error: &ArcSwapOption<AuthError>,
     ) -> Result<RegistrationOutcome, Denial> {
         let asked_at = clock::unix_millis();
         let admitted = Admitted {
@@ -122,19 +122,19 @@ impl SignInRequest {
         let Some(grant) = admitted.account().await? else {
             return Ok(RegistrationOutcome::MustConfirm);
         };
-        if let Err(denial) = profile::ensure(&self.context, &self.in_force, grant.user.get()).await
-        {
+        let begun = match profile::ensure(&self.context, &self.in_force, grant.user.get()).await {
+            Ok(()) => self
+                .begin_session(&grant, asked_at)
+                .await
+                .map_err(|denial| {
+                    Reason::RegisteredOnly.because(format!("no session: {}", denial.reason.code()))
+                }),
+            Err(denial) => Err(denial),
+        };
+        let begun = begun.inspect_err(|_| {
             // The client never gets these tokens.
-            self.forward_logout(
-                LogoutScope::Local,
-                grant.access_token.clone(),
-                RevokedForLogout::default(),
-            );
-            return Err(denial);
-        }
-        let begun = self.begin_session(&grant, asked_at).await;
-        let begun = begun.map_err(|denial| {
-            Reason::RegisteredOnly.because(format!("no session: {}", denial.reason.code()))
+            let token = grant.access_token.clone();
+            self.forward_logout(LogoutScope::Local, token, RevokedForLogout::default());
         })?;
         Ok(RegistrationOutcome::SignedIn(grant, begun))
     }
@@ -239,8 +239,7 @@ impl Admitted<'_> {
             Ok(reply) if reply.status.is_success() => Ok(accepted(&reply)),
             // The account may have been created before the server failed.
             Ok(reply) if reply.status.is_server_error() => {
-                let error = Some(AuthError::read(&reply));
-                *self.error.lock().unwrap_or_else(PoisonError::into_inner) = error;
+                self.error.store(Some(Arc::new(AuthError::read(&reply))));
                 Ok(Account::Unknown)
             }
             Ok(reply) => Err(refused(&AuthError::read(&reply))),

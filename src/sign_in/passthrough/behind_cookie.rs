@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use hyper::Response;
 use hyper::header::{SET_COOKIE, USER_AGENT};
-use hyper::{Method, Response};
 use serde_json::{Map, Value, json};
 use tokio::time::sleep;
 
@@ -15,10 +15,9 @@ use crate::denial::{Denial, Reason};
 use crate::sessions::CachedSession;
 use crate::sessions::record::{Carrier, InnerTokens};
 use crate::sessions::sign_in::{NewSession, SignedInUser};
-use crate::sign_in::call::{Call, Reply};
+use crate::sign_in::call::Reply;
 use crate::sign_in::grant::Grant;
-use crate::sign_in::operation::Operation;
-use crate::sign_in::session::{RevokedForLogout, check_new, forward_logout, seen};
+use crate::sign_in::session::{check_new, seen};
 use crate::tokens::claims_of;
 
 impl Exchange {
@@ -69,19 +68,7 @@ impl Exchange {
         let set_cookie = match is_same_user {
             true => self.take_behind(cookie, tokens, asked_at).await?.set_cookie,
             false => {
-                let call = Call::new(
-                    Operation::Logout,
-                    Method::POST,
-                    "/logout?scope=local",
-                    self.client,
-                );
-                let call = call.for_user(tokens.access);
-                forward_logout(
-                    &self.context,
-                    &self.identity,
-                    call,
-                    RevokedForLogout::default(),
-                );
+                self.drop_session(tokens.access);
                 None
             }
         };

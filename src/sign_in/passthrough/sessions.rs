@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hyper::Response;
 use hyper::header::USER_AGENT;
+use hyper::{Method, Response};
 use serde_json::json;
 
 use super::attempts::Admissions;
@@ -14,14 +14,16 @@ use super::operations::OperationRequest;
 use super::{Exchange, reply};
 use crate::clock;
 use crate::denial::{Denial, Reason};
+use crate::secrets::secret::Secret;
 use crate::sessions::record::Carrier;
 use crate::sessions::sign_in::SessionSelection;
-use crate::sign_in::call::Reply;
+use crate::sign_in::call::{Call, Reply};
 use crate::sign_in::grant::Grant;
+use crate::sign_in::operation::Operation;
 use crate::sign_in::run_to_completion;
 use crate::sign_in::session::{
-    EndedLocally, LogoutScope, check_new, check_refreshed, end_locally, forward_logout, granted,
-    seen, signed_out_recently,
+    EndedLocally, LogoutScope, RevokedForLogout, check_new, check_refreshed, end_locally,
+    forward_logout, granted, seen, signed_out_recently,
 };
 use crate::tokens::{Presented, Verified};
 
@@ -47,6 +49,23 @@ impl Exchange {
             // The tokens are valid without the store; only the user's list lacks the session.
             false => Ok(()),
         }
+    }
+
+    /// Ends a session at the identity server whose tokens the client does not get.
+    pub(super) fn drop_session(&self, access_token: Secret) {
+        let call = Call::new(
+            Operation::Logout,
+            Method::POST,
+            "/logout?scope=local",
+            self.client,
+        );
+        let call = call.for_user(access_token);
+        forward_logout(
+            &self.context,
+            &self.identity,
+            call,
+            RevokedForLogout::default(),
+        );
     }
 
     /// Whether new tokens belong to a session that was revoked here, which the identity server may
