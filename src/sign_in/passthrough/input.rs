@@ -3,14 +3,17 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use hyper::{Response, StatusCode};
+use hyper::{Method, Response, StatusCode};
 use serde_json::{Map, Value};
 
 use super::body::{Member, RequestBody};
 use super::operations::OperationRequest;
 use super::{Exchange, reply};
 use crate::request::query::decoded;
+use crate::secrets::secret::Secret;
+use crate::sign_in::call::Call;
 use crate::sign_in::grant::AuthError;
+use crate::sign_in::operation::Operation;
 
 impl Exchange {
     /// The refusal of a request with such input.
@@ -19,34 +22,63 @@ impl Exchange {
         request: &OperationRequest,
         body: &RequestBody,
     ) -> Option<Response<Bytes>> {
-        let sentence =
-            complaint(&request.path, body.members()).or_else(|| self.metadata_complaint(body))?;
-        let error = AuthError::new(StatusCode::BAD_REQUEST, "validation_failed", &sentence);
-        Some(reply::error(&error, self.version))
+        let is_new = request.operation != Operation::ChangeUser;
+        let sentence = complaint(&request.path, body.members())
+            .or_else(|| self.metadata_complaint(body).filter(|_| is_new))?;
+        Some(self.refused(&sentence))
     }
 
-    /// What is wrong with metadata that would make the access token longer than is accepted here:
-    /// with that token, its user could not even change it back.
+    /// The refusal of a change of metadata that would make the access token longer than is accepted
+    /// here: with that token, its user could not even change it back. It is measured with what the
+    /// account has now, since the caller's token may be older than the last change.
+    pub(super) async fn refuse_metadata(&self, body: &RequestBody) -> Option<Response<Bytes>> {
+        let (verified, token) = self.user.as_ref()?;
+        let change = body.object(Member::Data)?;
+        // A hook may leave it out of the token.
+        let in_token = verified.claims().get("user_metadata")?.as_object()?;
+        let known = self.metadata(token).await;
+        let before = known.as_ref().unwrap_or(in_token);
+        let after = encoded_length(&merged(before, change));
+        let others = token
+            .expose()
+            .len()
+            .saturating_sub(encoded_length(in_token));
+        if after <= encoded_length(before) || others + after <= self.tokens.longest() {
+            return None;
+        }
+        Some(self.refused(&self.too_long()))
+    }
+
+    /// What the account has as metadata; `None` if the identity server does not tell.
+    async fn metadata(&self, token: &Secret) -> Option<Map<String, Value>> {
+        let call = Call::new(Operation::ReadUser, Method::GET, "/user", self.client);
+        let call = Call {
+            headers: self.fields.clone(),
+            ..call.for_user(token.clone())
+        };
+        let reply = self.identity.call(call).await.ok()?;
+        let mut user: Map<String, Value> = serde_json::from_slice(&reply.body).ok()?;
+        match user.remove("user_metadata") {
+            Some(Value::Object(metadata)) if reply.status.is_success() => Some(metadata),
+            _ => None,
+        }
+    }
+
+    /// What is wrong with the metadata of a new user.
     fn metadata_complaint(&self, body: &RequestBody) -> Option<Cow<'static, str>> {
         let data = body.object(Member::Data)?;
+        let is_too_long = OTHER_CLAIMS + encoded_length(data) > self.tokens.longest();
+        is_too_long.then(|| self.too_long().into())
+    }
+
+    fn too_long(&self) -> String {
         let longest = self.tokens.longest();
-        let predicted = match &self.user {
-            None => OTHER_CLAIMS + encoded_length(data),
-            Some((verified, token)) => {
-                let now = token.expose().len();
-                // A hook may leave it out of the token.
-                let before = verified.claims().get("user_metadata")?.as_object()?;
-                let after = encoded_length(&merged(before, data));
-                let before = encoded_length(before);
-                if after <= before {
-                    return None;
-                }
-                now + (after - before)
-            }
-        };
-        (predicted > longest).then(|| {
-            format!("`data` would make the access token longer than {longest} bytes").into()
-        })
+        format!("`data` would make the access token longer than {longest} bytes")
+    }
+
+    fn refused(&self, sentence: &str) -> Response<Bytes> {
+        let error = AuthError::new(StatusCode::BAD_REQUEST, "validation_failed", sentence);
+        reply::error(&error, self.version)
     }
 }
 

@@ -227,6 +227,12 @@ impl Exchange {
             Some(cookie) if gives_tokens => Some(cookie.live.renewal_turn().await),
             Some(_) | None => None,
         };
+        if request.operation == Operation::ChangeUser
+            && let Some(refusal) = self.refuse_metadata(&body).await
+        {
+            admissions.undecided();
+            return Ok(refusal);
+        }
         let ends = self.effect_of(&request, &body).await;
         let call = self.call(&request, &body, &admissions);
         let asked_at = clock::unix_millis();
@@ -243,12 +249,17 @@ impl Exchange {
         }
         if let Some(grant) = grant_in(&reply) {
             if grant.access_token.expose().len() > self.tokens.longest() {
+                self.drop_session(grant.access_token);
                 return Err(Reason::TokenTooLarge.into());
             }
             // A raised session is the caller's, with new tokens.
             let is_new = request.operation.row().effect != Effect::Raises;
-            if is_new && self.cookie.is_none() {
-                self.begin_session(&grant, asked_at).await?;
+            if is_new
+                && self.cookie.is_none()
+                && let Err(denial) = self.begin_session(&grant, asked_at).await
+            {
+                self.drop_session(grant.access_token);
+                return Err(denial);
             }
             self.ensure_profile(grant.user.get()).await;
             if let Some(cookie) = &self.cookie {

@@ -62,6 +62,10 @@ async fn metadata_that_would_make_the_token_too_long_is_refused_in_words() {
         desk.asks(http, "PUT", "user", &token, data(1500))
             .await
             .is_ok();
+        // The token of the caller does not have it yet.
+        let more = json!({ "data": { "more": "y".repeat(1500) } });
+        let refused = desk.asks(http, "PUT", "user", &token, more).await;
+        assert_eq!(refused.status, 400, "{}", refused.text());
         let token = text(&desk.signed_in(http, &email).await, "access_token").to_owned();
         desk.gateway
             .get(http, "/mine")

@@ -351,7 +351,13 @@ impl Endpoint<'_> {
             }
             let entry = state.users.get_mut(&user.id).unwrap();
             if let Some(data) = self.body["data"].as_object() {
-                entry.user_metadata = json!(data);
+                for (name, value) in data {
+                    let members = entry.user_metadata.as_object_mut().unwrap();
+                    match value.is_null() {
+                        true => drop(members.remove(name)),
+                        false => drop(members.insert(name.clone(), value.clone())),
+                    }
+                }
             }
             if let Some(Ok(hash)) = hash {
                 entry.hash = Some(hash);
