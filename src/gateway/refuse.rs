@@ -99,7 +99,9 @@ fn public_wording(reason: Reason) -> &'static str {
         "too_many_attempts" => "Too many attempts. Try again later.",
         "registration_refused" => "This account cannot be created.",
         "profile_missing" => "Your account has no profile yet. Sign in again.",
-        "registered_only" => "Your account was created, but signing in failed. Sign in.",
+        "registered_only" => {
+            "Your account was created, but a later step failed. Sign in, or ask again for the message that confirms your address."
+        }
         "registration_unknown" => {
             "Your account may have been created. Try to sign in; if that fails, register again."
         }

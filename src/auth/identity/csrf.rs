@@ -8,7 +8,7 @@
 //! | request | needs an allowed `Origin` | needs `X-CSRF-Token` |
 //! |---|---|---|
 //! | GET, HEAD or OPTIONS | only if it says `Sec-Fetch-Site: cross-site` | no |
-//! | a link to `verify` or `callback` of the identity server | no | no |
+//! | a link to `verify`, `callback` or `authorize` of the identity server | no | no |
 //! | a WebSocket's handshake | yes | no: a page cannot set it |
 //! | anything else | yes | yes |
 //!
@@ -32,8 +32,9 @@ const SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// What the browser will do with the answer (Fetch Metadata).
 const MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 
-/// Operations of the identity server to which links in messages and other providers lead.
-const LINKED: [&str; 2] = ["verify", "callback"];
+/// Operations of the identity server to which links in messages, other providers and other pages
+/// lead. None acts for the user of the cookie.
+const LINKED: [&str; 3] = ["verify", "callback", "authorize"];
 
 /// Checks a request with a cookie; `expected` returns the CSRF token of its session.
 pub(super) fn check(request: &Inbound, expected: impl FnOnce() -> String) -> Result<(), Denial> {

@@ -17,7 +17,8 @@ that wait for a message or another provider.
 
 *Sessions* is what the operation does to sessions, at the identity server and here. A session that ends here
 is refused on every replica within a second, although its access token is still valid. Tokens in an answer
-to a caller with a cookie go behind the cookie, none to the page.
+to a caller with a cookie go behind the cookie, none to the page. A form that another site posts brings no
+cookie, unless `sessions.same_site` is `none`; its tokens go to the page, and so do those of an app.
 
 An app of the OAuth server names itself in the form of `POST /oauth/token` (`client_secret_post`, or none).
 
@@ -65,6 +66,8 @@ pub fn document() -> String {
                 route.body.meaning(),
                 match row.account {
                     AccountSource::Nobody => format!("`{}`", row.attempt.as_str()),
+                    AccountSource::Body if route.body == BodyRule::None =>
+                        format!("`{}`", row.attempt.as_str()),
                     AccountSource::Body =>
                         format!("`{}`, account in the body", row.attempt.as_str()),
                     AccountSource::Caller =>
