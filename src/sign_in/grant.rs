@@ -81,6 +81,8 @@ pub struct AuthError {
     pub weak_password: Option<Value>,
     /// How long to wait, if the server says so, in a field or in its sentence.
     pub retry_after: Option<Duration>,
+    /// Whether it is in a form of the identity server itself; see [`is_own`](Self::is_own).
+    pub is_own: bool,
 }
 
 /// The longest wait that is passed on. A choice.
@@ -95,6 +97,7 @@ impl AuthError {
             message: message.to_owned(),
             weak_password: None,
             retry_after: None,
+            is_own: true,
         }
     }
 
@@ -123,6 +126,7 @@ impl AuthError {
                 .to_owned(),
             weak_password: members.get("weak_password").cloned(),
             retry_after: wait.map(|seconds| Duration::from_secs(seconds.min(LONGEST_WAIT))),
+            is_own: Self::is_own(reply),
         }
     }
 

@@ -108,14 +108,12 @@ fn reason(flow: Flow, error: &AuthError) -> Reason {
     let [login, register, refresh, user] = TABLE
         .iter()
         .find(|(codes, _)| codes.contains(&error.code.as_str()))
-        .map_or_else(
-            || match error.code.is_empty() && error.message.is_empty() {
-                // Not in any form of the identity server, so a proxy's in front of it.
-                true if error.status.is_client_error() => [UNEXPECTED; 4],
-                true | false => by_status(error.status),
-            },
-            |(_, reasons)| *reasons,
-        );
+        .map_or_else(|| by_status(error.status), |(_, reasons)| *reasons);
+    // A page of a proxy in front of it is no answer about a password.
+    let login = match login == Reason::InvalidCredentials && !error.is_own {
+        true => UNEXPECTED,
+        false => login,
+    };
     match flow {
         Flow::Login => login,
         Flow::Register => register,

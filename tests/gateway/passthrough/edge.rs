@@ -65,6 +65,32 @@ async fn an_edge_that_refuses_our_key_is_an_outage_and_signs_nobody_out() {
 }
 
 #[tokio::test]
+async fn a_page_of_a_proxy_is_no_answer_about_a_password() {
+    let desk = open(Options::default()).await;
+    desk.double.add_user(EMAIL, PASSWORD);
+    for body in [
+        "<html>400 Request Header Or Cookie Too Large</html>",
+        r#"{"message":"Bad request"}"#,
+        "",
+    ] {
+        desk.double.behave("password", Behave::Edge(400, body));
+        for http in Http::BOTH {
+            let login = crate::sign_in::login(EMAIL, PASSWORD);
+            let own = desk.post(http, "login", &login).send().await;
+            own.is_denied(Reason::IdentityRefused);
+            let credentials = password(PASSWORD);
+            let passed = post(&desk, http, "token?grant_type=password", &credentials);
+            let passed = passed.send().await;
+            assert!(
+                !passed.text().contains("invalid_credentials"),
+                "{}",
+                passed.text()
+            );
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_malformed_refresh_token_is_refused_as_the_server_refuses_it_and_counts() {
     let desk = limited(Options::default(), "refresh: { address: 5/d }").await;
     for (number, token) in [
