@@ -230,7 +230,8 @@ impl Exchange {
         if request.operation == Operation::ChangeUser
             && let Some(refusal) = self.refuse_metadata(&body).await
         {
-            admissions.undecided();
+            // It took a call; and what came with it, such as a code, was not tried.
+            admissions.failed();
             return Ok(refusal);
         }
         let ends = self.effect_of(&request, &body).await;
