@@ -282,7 +282,6 @@ impl Calls {
         })
     }
 
-    /// Notes a reply, which may be the edge's.
     /// Notes whether the server failed at a client.
     fn note_failure(&self, client: IpAddr, has_failed: bool) {
         let failed = self.failed.load();
@@ -303,6 +302,7 @@ impl Calls {
         }
     }
 
+    /// Notes a reply, which may be the edge's.
     fn replied(self: &Arc<Self>, call: &Call, reply: Reply) -> Result<Reply, CallError> {
         self.note_failure(call.client, reply.status.is_server_error());
         if edge::lost_server(&reply, call.operation) {

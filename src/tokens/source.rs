@@ -72,8 +72,7 @@ pub struct SourceStatus {
     pub error: Option<String>,
     /// Failures since the last success.
     pub failures: u32,
-    /// Whether the last attempt found a set without keys, and no keys were ever found: the issuer
-    /// signs with a secret.
+    /// Whether a set without keys was found, and no keys ever were: the issuer signs with a secret.
     pub has_none: bool,
 }
 

@@ -68,8 +68,8 @@ pub(super) fn check(request: &Inbound, expected: impl FnOnce() -> String) -> Res
     }
 }
 
-/// Whether somebody follows a link to an operation that proves itself by a code, not by the cookie.
-/// The cookie only receives its tokens, and none of another user's.
+/// Whether somebody follows a link to such an operation. What it gives goes behind the cookie only
+/// if it is of the cookie's own user.
 fn is_linked(request: &Inbound) -> bool {
     let is_navigation =
         only(request.headers(), &MODE).is_some_and(|mode| mode.as_bytes() == b"navigate");

@@ -27,8 +27,9 @@
 //! All other calls count likewise: what counts is that they occupy the identity server. No call is
 //! made on behalf of a client without an [`Admission`].
 //!
-//! An attempt that reached the identity server counts, whatever became of it, unless the server is
-//! away for all: otherwise whoever finds an input at which it fails has no limit.
+//! An attempt that the identity server answered counts, whatever became of it, unless the server is
+//! away for all: otherwise whoever finds an input at which it fails has no limit. Where success
+//! counts, too, an attempt counts also if its answer was lost: the message may have been sent.
 //!
 //! # The defaults
 //!
