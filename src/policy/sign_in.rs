@@ -102,6 +102,9 @@ pub struct Throttling {
     /// Failed one-time codes. Default: 30 a minute from one address, 5 a minute from one address on
     /// one account.
     pub verify: Limits,
+    /// Challenges of a second factor. Default: 300 a minute from one address, 10 a minute from one
+    /// address of one account.
+    pub challenge: Limits,
     /// Redirects to another provider and back. Default: 120 a minute from one address.
     pub redirect: Limits,
     /// Calls by which users read and change their own accounts. Default: 3000 a minute from one

@@ -210,7 +210,7 @@ async fn codes_factors_and_administrators_work() {
     let user = body(&reply)["id"].as_str().unwrap().to_owned();
     let factor = double.add_factor(&user);
     let path = format!("/factors/{factor}/challenge");
-    let challenge = call(Operation::Factors, Method::POST, &path)
+    let challenge = call(Operation::ChallengeFactor, Method::POST, &path)
         .with_body(json!({ "factorId": factor }).to_string())
         .for_user(grant.access_token.clone());
     let challenge = body(&server.call(challenge).await.unwrap())["id"].clone();

@@ -94,7 +94,7 @@ fn call(endpoint: Endpoint, path: &str) -> Result<AccountCall, Denial> {
             &["factor_type", "friendly_name", "issuer", "phone"],
         ),
         Endpoint::Challenge => (
-            Operation::Factors,
+            Operation::ChallengeFactor,
             Method::POST,
             of_factor("/challenge")?,
             &["channel", "webauthn"],

@@ -12,8 +12,9 @@ first table, in exactly this spelling. Everything else is 404, and the identity 
 
 *Caller*: `anyone` needs no key; `key` needs one of `publishable_keys`; `user` also needs a user's token, or
 a cookie where the route accepts one. *Counts as* is the limit under `identity.throttle` that the request
-counts towards; with an account it counts towards the limit of address and account, too. *Waits* marks calls
-that wait for a message or another provider.
+counts towards; with an account it counts towards the limit of address and account, too. A `PUT /user` with
+a password or a code counts as `verify`, too, and with a new address as `reset`. *Waits* marks calls that
+wait for a message or another provider.
 
 *Sessions* is what the operation does to sessions, at the identity server and here. A session that ends here
 is refused on every replica within a second, although its access token is still valid. Tokens in an answer

@@ -109,14 +109,16 @@ operations! {
         GET "user/oauth/grants" None,
         DELETE "user/oauth/grants" None,
     } User, Account of Nobody, EndsOfClient, waits: false;
-    /// Enrolls or challenges a second factor, or lists and makes recovery codes.
+    /// Enrolls a second factor, or lists and makes recovery codes.
     Factors = "factors" {
         POST "factors" Json,
-        POST "factors/{id}/challenge" JsonOrNone,
         GET "factors/recovery-codes" None,
         POST "factors/recovery-codes" JsonOrNone,
         POST "factors/recovery-codes/regenerate" JsonOrNone,
     } User, Account of Nobody, None, waits: true;
+    /// Challenges a second factor; if that is a telephone, by a message to it.
+    ChallengeFactor = "challenge_factor" { POST "factors/{id}/challenge" JsonOrNone, }
+        User, Challenge of Caller, None, waits: true;
     /// Proves a second factor, which gives new tokens.
     VerifyFactor = "verify_factor" {
         POST "factors/{id}/verify" Json,

@@ -16,6 +16,8 @@ labels! {
         Reset = "reset",
         /// To use a code that was sent, or one of a second factor.
         Verify = "verify",
+        /// To be challenged for a second factor, which may send a message.
+        Challenge = "challenge",
         /// To be redirected to another provider, or back from it.
         Redirect = "redirect",
         /// To read or change one's own account.
@@ -47,6 +49,7 @@ impl Attempt {
             | Self::Register
             | Self::Reset
             | Self::Verify
+            | Self::Challenge
             | Self::Redirect
             | Self::Account
             | Self::Read => true,
@@ -58,7 +61,12 @@ impl Attempt {
     pub(super) const fn counts_failures(self) -> bool {
         match self {
             Self::Login | Self::Refresh | Self::Verify => true,
-            Self::Register | Self::Reset | Self::Redirect | Self::Account | Self::Read => false,
+            Self::Register
+            | Self::Reset
+            | Self::Challenge
+            | Self::Redirect
+            | Self::Account
+            | Self::Read => false,
         }
     }
 
@@ -67,7 +75,7 @@ impl Attempt {
     pub(in crate::sign_in) const fn needs_revocations(self) -> bool {
         match self {
             Self::Login | Self::Register | Self::Refresh | Self::Reset | Self::Verify => true,
-            Self::Redirect | Self::Account | Self::Read => false,
+            Self::Challenge | Self::Redirect | Self::Account | Self::Read => false,
         }
     }
 
@@ -78,6 +86,7 @@ impl Attempt {
             Self::Refresh => &throttling.refresh,
             Self::Reset => &throttling.reset,
             Self::Verify => &throttling.verify,
+            Self::Challenge => &throttling.challenge,
             Self::Redirect => &throttling.redirect,
             Self::Account => &throttling.account,
             Self::Read => &throttling.read,

@@ -44,8 +44,9 @@
 //! | `refresh` | 30 failures | – | 30 calls a minute, any outcome |
 //! | `reset` | 60 | 3 | one message a minute to an account; 30 an hour in all, unless set |
 //! | `verify` | 30 failures | 5 failures | 30 codes in five minutes, any outcome |
+//! | `challenge` | 300 | 10 | 15 a minute by address; a text message a minute to a factor |
 //! | `redirect` | 120 | – | none |
-//! | `account` | 3000 | – | 15 factors a minute |
+//! | `account` | 3000 | – | none |
 //! | `read` | 600 | – | none |
 //!
 //! The identity server hashes a password only if the account exists, so the duration of a refusal
@@ -369,6 +370,7 @@ impl Throttle {
             | Attempt::Register
             | Attempt::Reset
             | Attempt::Verify
+            | Attempt::Challenge
             | Attempt::Redirect
             | Attempt::Account
             | Attempt::Read => Denial {

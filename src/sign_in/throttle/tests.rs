@@ -26,6 +26,7 @@ fn throttling() -> Throttling {
         refresh: limits(10, None),
         reset: limits(2, None),
         verify: limits(10, Some(5)),
+        challenge: limits(10, Some(3)),
         redirect: limits(30, None),
         account: limits(30, None),
         read: limits(30, None),

@@ -9,7 +9,7 @@ use crate::support::{Config, in_time};
 
 /// Every operation of the pass-through: its name in metrics, and a request that counts. A logout is
 /// missing, since it is never refused.
-const OPERATIONS: [(&str, &str, &str, &str); 37] = [
+const OPERATIONS: [(&str, &str, &str, &str); 38] = [
     (
         "password",
         "POST",
@@ -63,6 +63,12 @@ const OPERATIONS: [(&str, &str, &str, &str); 37] = [
     ),
     ("factors", "POST", "factors", "{}"),
     (
+        "challenge_factor",
+        "POST",
+        "factors/018f5b5e-0000-7000-8000-000000000001/challenge",
+        "{}",
+    ),
+    (
         "verify_factor",
         "POST",
         "factors/018f5b5e-0000-7000-8000-000000000001/verify",
@@ -105,7 +111,7 @@ const OPERATIONS: [(&str, &str, &str, &str); 37] = [
 ];
 
 /// Two attempts of each kind from an address.
-const TWO: &str = "login: { address: 2/d, account: 1000/s }, register: { address: 2/d }, refresh: { address: 2/d }, reset: { address: 2/d }, verify: { address: 2/d, account: 1000/s }, redirect: { address: 2/d }, account: { address: 2/d }, read: { address: 2/d }, everywhere: 1000000/s, refusal_floor: 0s";
+const TWO: &str = "login: { address: 2/d, account: 1000/s }, register: { address: 2/d }, refresh: { address: 2/d }, reset: { address: 2/d }, verify: { address: 2/d, account: 1000/s }, challenge: { address: 2/d, account: 1000/s }, redirect: { address: 2/d }, account: { address: 2/d }, read: { address: 2/d }, everywhere: 1000000/s, refusal_floor: 0s";
 
 /// A gateway that takes the client's address from a field.
 async fn behind(supabase: &str, throttle: &str) -> Desk {

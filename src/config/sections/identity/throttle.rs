@@ -19,6 +19,7 @@ wire! {
         refresh: AttemptLimits,
         reset: AttemptLimits,
         verify: AttemptLimits,
+        challenge: AttemptLimits,
         redirect: AttemptLimits,
         account: AttemptLimits,
         read: AttemptLimits,
@@ -46,6 +47,7 @@ impl Checker<'_> {
         let refresh = self.limits(&wire.refresh, 30, Account::Never);
         let reset = self.limits(&wire.reset, 60, default_account(&wire.reset, 3));
         let verify = self.limits(&wire.verify, 30, Account::Default(5));
+        let challenge = self.limits(&wire.challenge, 300, Account::Default(10));
         let redirect = self.limits(&wire.redirect, 120, Account::Never);
         let account = self.limits(&wire.account, 3000, Account::Never);
         let read = self.limits(&wire.read, 600, Account::Never);
@@ -55,6 +57,7 @@ impl Checker<'_> {
             refresh: refresh?,
             reset: reset?,
             verify: verify?,
+            challenge: challenge?,
             redirect: redirect?,
             account: account?,
             read: read?,
@@ -77,7 +80,7 @@ impl Checker<'_> {
         if let (Account::Never, Some(place)) = (account, wire.account.place()) {
             return self.report.refuse(
                 place,
-                "nothing is counted by account here; remove it, or write it under `login`, `register`, `reset` or `verify`",
+                "nothing is counted by account here; remove it, or write it under `login`, `register`, `reset`, `verify` or `challenge`",
             );
         }
         Some(Limits {
