@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout_at;
 
 use crate::breaker::Outage;
+use crate::database::inspect::Inspected;
 use crate::database::listener::CHANNEL;
 use crate::database::metrics::DatabaseMetrics;
 use crate::database::pool::{self, Pool};
@@ -112,7 +113,7 @@ impl Database {
     /// message.
     pub async fn describe(
         &self,
-        statements: Vec<(Arc<str>, ParamType)>,
+        statements: Vec<Inspected>,
         deadline: Instant,
     ) -> Result<Vec<Result<Description, String>>, DatabaseError> {
         let pool = self.pool.clone();
@@ -131,7 +132,7 @@ impl Database {
     /// The database cannot be asked.
     pub async fn row_security(
         &self,
-        statements: Vec<(Arc<str>, ParamType)>,
+        statements: Vec<Inspected>,
         deadline: Instant,
     ) -> Result<Vec<Option<String>>, DatabaseError> {
         let pool = self.pool.clone();

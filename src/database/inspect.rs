@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Statement};
 
 use super::fault::of_connecting;
@@ -16,20 +17,29 @@ use crate::policy::resources::ParamType;
 /// The SQLSTATE `insufficient_privilege`.
 const FORBIDDEN: &str = "42501";
 
+/// A statement to inspect.
+#[derive(Clone, Debug)]
+pub struct Inspected {
+    /// The SQL text.
+    pub sql: Arc<str>,
+    /// The types of its parameters.
+    pub params: Vec<ParamType>,
+}
+
 impl Pool {
     /// The columns of each statement, or the database's message if it refuses the statement, or
     /// would refuse to execute it.
     pub(super) async fn describe(
         &self,
-        statements: &[(Arc<str>, ParamType)],
+        statements: &[Inspected],
         deadline: Instant,
     ) -> Result<Vec<Result<Description, String>>, DatabaseError> {
         let client = self.own_connection(deadline).await?;
         let mut descriptions = Vec::with_capacity(statements.len());
-        for (sql, id) in statements {
-            let description = describe_one(&client, sql, *id, deadline).await?;
+        for Inspected { sql, params } in statements {
+            let description = describe_one(&client, sql, params, deadline).await?;
             descriptions.push(match description {
-                Ok(description) => match read_set::permits(&client, sql, *id, deadline).await? {
+                Ok(description) => match read_set::permits(&client, sql, params, deadline).await? {
                     Ok(()) => Ok(description),
                     Err(refusal) => Err(refusal),
                 },
@@ -43,7 +53,7 @@ impl Pool {
     /// role.
     pub(super) async fn row_security(
         &self,
-        statements: &[(Arc<str>, ParamType)],
+        statements: &[Inspected],
         deadline: Instant,
     ) -> Result<Vec<Option<String>>, DatabaseError> {
         let client = self.own_connection(deadline).await?;
@@ -53,8 +63,8 @@ impl Pool {
             read_set::begin(deadline)
         );
         let mut filtered = Vec::with_capacity(statements.len());
-        for (sql, id) in statements {
-            let prepared = prepare_one(&client, &begin, sql, *id).await?;
+        for Inspected { sql, params } in statements {
+            let prepared = prepare_one(&client, &begin, sql, params).await?;
             filtered.push(match prepared {
                 Err((code, message)) if code == FORBIDDEN => Some(message),
                 // Whatever else is wrong with it is found when it is described.
@@ -88,10 +98,10 @@ impl Pool {
 async fn describe_one(
     client: &Client,
     sql: &str,
-    id: ParamType,
+    params: &[ParamType],
     deadline: Instant,
 ) -> Result<Result<Description, String>, DatabaseError> {
-    let prepared = prepare_one(client, &read_set::begin(deadline), sql, id).await?;
+    let prepared = prepare_one(client, &read_set::begin(deadline), sql, params).await?;
     Ok(match prepared {
         Ok(statement) => Ok(Description {
             columns: statement
@@ -110,14 +120,15 @@ async fn prepare_one(
     client: &Client,
     begin: &str,
     sql: &str,
-    id: ParamType,
+    params: &[ParamType],
 ) -> Result<Result<Statement, (String, String)>, DatabaseError> {
     client
         .batch_execute(begin)
         .await
         .map_err(|_| DatabaseError::Away)?;
     client.clear_type_cache();
-    let prepared = match client.prepare_typed(sql, &[id.sql()]).await {
+    let types: Vec<Type> = params.iter().map(|kind| kind.sql()).collect();
+    let prepared = match client.prepare_typed(sql, &types).await {
         Ok(statement) => Ok(statement),
         Err(error) => match (meaning(&error), error.as_db_error()) {
             (DatabaseError::Refused(code), Some(refusal)) => {

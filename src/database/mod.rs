@@ -24,6 +24,7 @@ mod statement;
 mod transaction;
 mod value;
 
+pub use self::inspect::Inspected;
 pub use handle::Database;
 pub use statement::{DatabaseError, Description, Statement};
 

@@ -2,14 +2,13 @@
 //! columns of which types they return.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock;
-use crate::database::{Database, DatabaseError, Description};
+use crate::database::{Database, DatabaseError, Description, Inspected};
 use crate::policy::Config;
 use crate::policy::resources::{ParamType, Query, RowSource};
-use crate::policy::sign_in::MeSource;
+use crate::policy::sign_in::{Insert, MeSource};
 
 /// How long all descriptions may take.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -114,29 +113,32 @@ pub struct Difference {
 ///
 /// The database cannot be asked.
 pub async fn check(config: &Config, database: &Database) -> Result<Vec<Difference>, DatabaseError> {
-    let queries = expectations(config);
-    if queries.is_empty() {
+    let expected: Vec<_> = inserts(config).chain(queries(config)).collect();
+    if expected.is_empty() {
         return Ok(Vec::new());
     }
-    let statements = queries
-        .iter()
-        .map(|(query, id, _)| (Arc::from(query.sql.shown()), *id))
-        .collect();
+    let statements = expected.iter().map(|one| one.statement.clone()).collect();
     let described = database
         .describe(statements, clock::now() + DEADLINE)
         .await?;
-    let differences = queries
+    let differences = expected
         .iter()
         .zip(described)
-        .flat_map(|((query, _, columns), described)| {
-            let found = match described {
-                Err(refusal) => vec![(format!("the database refuses the query: {refusal}"), None)],
-                Ok(description) => differences(&description, columns),
+        .flat_map(|(expected, described)| {
+            let found = match (described, &expected.columns) {
+                (Err(refusal), _) => {
+                    vec![(
+                        format!("the database refuses the statement: {refusal}"),
+                        None,
+                    )]
+                }
+                (Ok(description), Some(columns)) => differences(&description, columns),
+                (Ok(_), None) => Vec::new(),
             };
             found.into_iter().map(|(message, instead)| Difference {
-                key: query.key.clone(),
-                line: query.line,
-                column: query.column,
+                key: expected.key.to_owned(),
+                line: expected.line,
+                column: expected.column,
                 message,
                 instead,
             })
@@ -154,16 +156,13 @@ pub async fn hidden_rows(
     config: &Config,
     database: &Database,
 ) -> Result<Vec<String>, DatabaseError> {
-    let queries = expectations(config);
-    let statements = queries
-        .iter()
-        .map(|(query, id, _)| (Arc::from(query.sql.shown()), *id))
-        .collect();
+    let queries: Vec<_> = queries(config).collect();
+    let statements = queries.iter().map(|one| one.statement.clone()).collect();
     let filtered = database
         .row_security(statements, clock::now() + DEADLINE)
         .await?;
-    let warning = |((query, ..), message): (&(&Query, _, _), Option<String>)| {
-        let (key, message) = (&query.key, message?);
+    let warning = |(query, message): (&Expected<'_>, Option<String>)| {
+        let (key, message) = (query.key, message?);
         Some(format!(
             "{key} (line {}) sees only the rows that policies of row-level security show the role of `database.url`, of `auth.users` none, so that bans there are never seen: {message}; let the role have BYPASSRLS (deploy/sql/least_privilege.sql)",
             query.line
@@ -172,28 +171,65 @@ pub async fn hidden_rows(
     Ok(queries.iter().zip(filtered).filter_map(warning).collect())
 }
 
-/// Every query, with the type of its parameter and the columns it may return.
-fn expectations(config: &Config) -> Vec<(&Query, ParamType, Vec<Column<'_>>)> {
-    let subject = config.facts.subject;
-    let mut queries: Vec<(&Query, ParamType, Vec<Column<'_>>)> = Vec::new();
-    if let Some(query) = &config.facts.caller {
-        queries.push((
-            query,
-            subject,
-            vec![column("active", true, Content::Boolean)],
-        ));
+/// A statement of the configuration, and what it should return.
+struct Expected<'a> {
+    statement: Inspected,
+    key: &'a str,
+    line: u32,
+    column: u32,
+    /// The columns that it may return. `None` if nobody reads what it returns.
+    columns: Option<Vec<Column<'a>>>,
+}
+
+impl<'a> Expected<'a> {
+    fn query(query: &'a Query, param: ParamType, columns: Vec<Column<'a>>) -> Self {
+        Self {
+            statement: Inspected {
+                sql: query.sql.shown().into(),
+                params: vec![param],
+            },
+            key: &query.key,
+            line: query.line,
+            column: query.column,
+            columns: Some(columns),
+        }
     }
-    if let Some(query) = &config.facts.memberships {
+}
+
+/// The statement that inserts a user's row, if there is one.
+fn inserts(config: &Config) -> impl Iterator<Item = Expected<'_>> {
+    let sign_in = config.sign_in.iter();
+    let inserts = sign_in.filter_map(|sign_in| sign_in.profile.as_ref());
+    inserts.map(|insert| Expected {
+        statement: Inspected {
+            sql: insert.sql.clone(),
+            params: Insert::PARAMS.into(),
+        },
+        key: &insert.key,
+        line: insert.line,
+        column: insert.column,
+        columns: None,
+    })
+}
+
+/// Every query, with the type of its parameter and the columns it may return.
+fn queries(config: &Config) -> impl Iterator<Item = Expected<'_>> {
+    let subject = config.facts.subject;
+    let caller = config.facts.caller.as_ref().map(|query| {
+        let columns = vec![column("active", true, Content::Boolean)];
+        Expected::query(query, subject, columns)
+    });
+    let memberships = config.facts.memberships.as_ref().map(|query| {
         let columns = vec![
             // Teams are compared as text, so any type of id is accepted whose text form is unique.
             column("team", true, Content::Id(ParamType::Uuid)),
             column("role", true, Content::Word),
         ];
-        queries.push((query, subject, columns));
-    }
-    for resource in &config.resources {
+        Expected::query(query, subject, columns)
+    });
+    let resources = config.resources.iter().filter_map(move |resource| {
         let RowSource::Query(query) = &resource.rows else {
-            continue;
+            return None;
         };
         let outer = resource
             .within
@@ -207,10 +243,11 @@ fn expectations(config: &Config) -> Vec<(&Query, ParamType, Vec<Column<'_>>)> {
         if resource.has_parent {
             columns.push(column("parent", true, Content::Id(resource.id)));
         }
-        queries.push((query, resource.id, columns));
-    }
-    queries.extend(profile(config).map(|(query, columns)| (query, subject, columns)));
-    queries
+        Some(Expected::query(query, resource.id, columns))
+    });
+    let profile = profile(config).map(|(query, columns)| Expected::query(query, subject, columns));
+    let of_callers = caller.into_iter().chain(memberships);
+    of_callers.chain(resources).chain(profile)
 }
 
 const fn column(name: &str, is_required: bool, content: Content) -> Column<'_> {
@@ -264,13 +301,9 @@ fn differences(description: &Description, columns: &[Column<'_>]) -> Vec<(String
     for (name, _) in &description.columns {
         if !columns.iter().any(|column| column.name == name) {
             let known: Vec<&str> = columns.iter().map(|column| column.name).collect();
-            let instead = match known.is_empty() {
-                true => "no member of `me` has a column as its source".to_owned(),
-                false => format!("the columns are {}", known.join(", ")),
-            };
             differences.push((
                 format!("returns a column `{name}`, which is not used here"),
-                Some(instead),
+                Some(format!("the columns are {}", known.join(", "))),
             ));
         }
     }

@@ -8,7 +8,7 @@ use hyper::header::HeaderName;
 
 use crate::policy::outbound_url::OutboundUrl;
 use crate::policy::rate::Rate;
-use crate::policy::resources::Query;
+use crate::policy::resources::{ParamType, Query};
 use crate::secrets::secret::Secret;
 
 /// The sign-in routes, which the gateway serves itself.
@@ -28,9 +28,27 @@ pub struct SignIn {
     pub deadlines: Deadlines,
     /// Rate limits, at these routes and at the identity server's own.
     pub throttle: Throttling,
-    /// A statement that inserts a user's row: `$1` is the subject (uuid), `$2` the e-mail address,
-    /// `$3` the name (both text). It does nothing if the row exists.
-    pub profile: Option<Arc<str>>,
+    /// Inserts a user's row. Default: something else does.
+    pub profile: Option<Insert>,
+}
+
+/// A statement that inserts a user's row, and does nothing if that exists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Insert {
+    /// The SQL text: `$1` is the subject, `$2` the e-mail address or null, `$3` the full name or
+    /// null.
+    pub sql: Arc<str>,
+    /// The path of its key in the route map.
+    pub key: String,
+    /// The line of its value.
+    pub line: u32,
+    /// The column of its value.
+    pub column: u32,
+}
+
+impl Insert {
+    /// The types of its parameters.
+    pub const PARAMS: [ParamType; 3] = [ParamType::Uuid, ParamType::Text, ParamType::Text];
 }
 
 /// How `register` creates accounts.

@@ -39,9 +39,7 @@ use crate::revocation::Revocations;
 use crate::sessions::Sessions;
 use crate::sessions::renew::Renewer;
 use crate::sign_in::throttle::Throttle;
-use crate::sign_in::{
-    self, BackgroundCalls, IdentityServer, KnownProfiles, Refresh, SettingsCache,
-};
+use crate::sign_in::{self, BackgroundCalls, IdentityServer, Profiles, Refresh, SettingsCache};
 use crate::store::{self, Store, StoreMetrics};
 use crate::tokens::{FetchContext, KeySources, VerifiedCache};
 
@@ -259,7 +257,7 @@ async fn assemble(
         store,
         database,
         facts,
-        profiles: KnownProfiles::default(),
+        profiles: Profiles::default(),
         settings: SettingsCache::default(),
         body_memory,
     };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::background::BackgroundCalls;
 use super::client::IdentityServer;
-use super::profile::KnownProfiles;
+use super::profile::Profiles;
 use super::refresh::Refresh;
 use super::settings::SettingsCache;
 use super::throttle::Throttle;
@@ -36,8 +36,8 @@ pub struct Context {
     pub database: Option<Database>,
     /// The cached facts, among them whether a user has a row.
     pub facts: Arc<FactCache>,
-    /// Users whose profile row this process has seen.
-    pub profiles: KnownProfiles,
+    /// What this process knows of users' rows.
+    pub profiles: Profiles,
     /// What the identity server says of itself.
     pub settings: SettingsCache,
     /// The memory of the bodies that are read here.
@@ -77,7 +77,7 @@ impl Context {
         &self.facts
     }
 
-    pub(crate) fn profiles(&self) -> &KnownProfiles {
+    pub(crate) fn profiles(&self) -> &Profiles {
         &self.profiles
     }
 

@@ -44,7 +44,7 @@ pub use context::Context;
 pub use grant::{AuthError, Grant};
 pub use metrics::IdentityMetrics;
 pub use operation::Operation;
-pub use profile::KnownProfiles;
+pub use profile::Profiles;
 pub use refresh::{Refresh, RefreshOutcome};
 pub use settings::SettingsCache;
 

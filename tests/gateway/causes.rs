@@ -195,7 +195,7 @@ fn the_query_of_me_is_compared_with_the_database() {
         ),
         (
             "{ plan: app_metadata.plan }",
-            Some("`credits_balance`, which is not used"),
+            Some("no member of `identity.supabase.me` is a column"),
         ),
     ] {
         let (is_good, text) = check(folder.path(), |config| {
@@ -216,6 +216,64 @@ fn the_query_of_me_is_compared_with_the_database() {
             }
         }
     }
+}
+
+#[test]
+fn the_statement_that_inserts_a_users_row_is_tried_without_inserting_anything() {
+    let world = World::new();
+    world.sql(
+        "create table profiles (id uuid primary key, email text, full_name text);
+         create role reader login; create role writer login;
+         grant select on all tables in schema public to reader, writer;
+         grant insert on profiles to writer",
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let into = |table: &str, columns: &str| {
+        format!("insert into {table} ({columns}) values ($1, $2, $3) on conflict do nothing")
+    };
+    for (role, insert, part) in [
+        ("writer", into("profiles", "id, email, full_name"), None),
+        (
+            "writer",
+            "insert into profiles (id) values ($1) on conflict do nothing".to_owned(),
+            None,
+        ),
+        (
+            "reader",
+            into("profiles", "id, email, full_name"),
+            Some("permission denied for table profiles"),
+        ),
+        (
+            "writer",
+            into("profiles", "id, email, name"),
+            Some("column \"name\" of relation \"profiles\" does not exist"),
+        ),
+        (
+            "writer",
+            into("people", "id, email, full_name"),
+            Some("relation \"people\" does not exist"),
+        ),
+    ] {
+        let (is_good, text) = check(folder.path(), |config| {
+            world.configure(config);
+            let (issuer, url) = ("http://127.0.0.1:1", world.database.url_of(role));
+            config
+                .set("facts", "{ subject: uuid }")
+                .set("database", &format!("{{ url: \"{url}?sslmode=disable\" }}"))
+                .set("tokens", &format!("[{{ issuer: \"{issuer}/auth/v1\", audience: [authenticated], algorithms: [ES256], jwks_file: jwks.json }}]"))
+                .set("identity", &format!("{{ supabase: {{ url: \"{issuer}\", publishable_keys: [sb_publishable_0123456789abcdef] }}, profile: {{ insert: \"{insert}\" }} }}"));
+        });
+        // Nobody listens at the address of the identity server.
+        assert!(!is_good, "{text}");
+        match part {
+            None => assert!(!text.contains("identity.profile"), "{text}"),
+            Some(part) => {
+                let problem = problem(&text, "identity.profile.insert");
+                assert!(problem.contains(part), "{text}");
+            }
+        }
+    }
+    assert_eq!(world.database.value("select count(*) from profiles"), "0");
 }
 
 #[test]

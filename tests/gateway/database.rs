@@ -2,12 +2,11 @@
 //! back.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use foregate::breaker::Outage;
 use foregate::config;
-use foregate::database::{Database, DatabaseError, Param, Statement};
+use foregate::database::{Database, DatabaseError, Inspected, Param, Statement};
 use foregate::gateway::metrics::Metrics;
 use foregate::policy::resources::ParamType;
 use uuid::Uuid;
@@ -302,7 +301,10 @@ async fn tls_demands_a_certificate_that_leads_to_the_configured_root() {
 async fn a_statement_is_described_by_the_live_schema() {
     let server = Postgres::start();
     let (database, _metrics) = connected(&server, "").await;
-    let statement = |sql: &str| -> (Arc<str>, ParamType) { (sql.into(), ParamType::Uuid) };
+    let statement = |sql: &str| Inspected {
+        sql: sql.into(),
+        params: vec![ParamType::Uuid],
+    };
     let described = database
         .describe(
             vec![

@@ -158,7 +158,7 @@ pub(super) async fn of(
 ) -> Result<Vec<ReadSet>, Error> {
     let mut plans = Vec::with_capacity(statements.len());
     for (sql, id) in statements {
-        plans.push(plan::explain(client, sql, *id, deadline).await?);
+        plans.push(plan::explain(client, sql, std::slice::from_ref(id), deadline).await?);
     }
     client.batch_execute(&begin(deadline)).await?;
     let names: BTreeSet<&str> = plans.iter().flat_map(plan::Plan::tables).collect();
@@ -179,15 +179,15 @@ pub(super) async fn of(
 pub(super) async fn permits(
     client: &Client,
     sql: &str,
-    id: ParamType,
+    params: &[ParamType],
     deadline: Instant,
 ) -> Result<Result<(), String>, DatabaseError> {
-    let Err(error) = plan::explain(client, sql, id, deadline).await else {
+    let Err(error) = plan::explain(client, sql, params, deadline).await else {
         return Ok(Ok(()));
     };
     match (meaning(&error), error.as_db_error()) {
         (DatabaseError::Refused(code), Some(refusal)) if code == FORBIDDEN => Ok(Err(format!(
-            "{} ({code}); grant the role of `database.url` what it reads",
+            "{} ({code}); grant the role of `database.url` what it reads or writes",
             refusal.message()
         ))),
         // It cannot be planned without a value; its columns were accepted.

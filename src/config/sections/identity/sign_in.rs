@@ -2,7 +2,6 @@
 //!
 //! The routes below `prefix` are checked like any other, and everything else below it is denied.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Identity, Supabase};
@@ -19,7 +18,7 @@ use crate::config::wire::{Field, List, Many, Section, Value};
 use crate::policy::endpoint::Endpoint;
 use crate::policy::roles::Action;
 use crate::policy::route::{Access, CredentialSource, Serve};
-use crate::policy::sign_in::{self as checked, SignIn, Throttling};
+use crate::policy::sign_in::{self as checked, Insert, SignIn, Throttling};
 
 wire! {
     /// How long a request to sign in may take.
@@ -114,7 +113,7 @@ impl Checker<'_> {
     }
 
     /// The statement that inserts the row. `Some(None)` if something else inserts it.
-    fn profile(&mut self, wire: &Value<Profile>, has_database: bool) -> Option<Option<Arc<str>>> {
+    fn profile(&mut self, wire: &Value<Profile>, has_database: bool) -> Option<Option<Insert>> {
         if !wire.value.insert.is_written() && !wire.value.select.is_written() {
             return self.report.refuse_instead(&wire.place, "is empty", INSERT);
         }
@@ -122,7 +121,7 @@ impl Checker<'_> {
         insert.then(|insert| self.insert(insert, has_database))
     }
 
-    fn insert(&mut self, insert: &Value<Text>, has_database: bool) -> Option<Arc<str>> {
+    fn insert(&mut self, insert: &Value<Text>, has_database: bool) -> Option<Insert> {
         if !has_database {
             return self.report.refuse_instead(
                 &insert.place,
@@ -139,7 +138,12 @@ impl Checker<'_> {
                 INSERT,
             );
         }
-        Some(insert.value.value.as_str().into())
+        Some(Insert {
+            sql: insert.value.value.as_str().into(),
+            key: insert.place.key.clone(),
+            line: insert.place.line,
+            column: insert.place.column,
+        })
     }
 
     /// The routes themselves, checked like any other.

@@ -52,12 +52,12 @@ pub(super) struct Plan {
 pub(super) async fn explain(
     client: &Client,
     sql: &str,
-    id: ParamType,
+    params: &[ParamType],
     deadline: Instant,
 ) -> Result<Plan, Error> {
-    let explained = explain_once(client, sql, id, deadline).await?;
+    let explained = explain_once(client, sql, params, deadline).await?;
     let mut plan = Plan::of(sql, explained.as_ref());
-    let explained = explain_once(client, sql, id, deadline).await?;
+    let explained = explain_once(client, sql, params, deadline).await?;
     let again = Plan::of(sql, explained.as_ref());
     plan.has_changing_constant = plan.constants != again.constants;
     Ok(plan)
@@ -68,13 +68,16 @@ pub(super) async fn explain(
 async fn explain_once(
     client: &Client,
     sql: &str,
-    id: ParamType,
+    params: &[ParamType],
     deadline: Instant,
 ) -> Result<Option<Value>, Error> {
+    let types: Vec<&str> = params.iter().map(|kind| kind.as_str()).collect();
+    let values = vec!["null"; params.len()];
     let script = format!(
-        "{}; set local plan_cache_mode = force_generic_plan; prepare {NAME} ({}) as {sql}; explain (verbose, format json) execute {NAME} (null); deallocate {NAME}; rollback",
+        "{}; set local plan_cache_mode = force_generic_plan; prepare {NAME} ({}) as {sql}; explain (verbose, format json) execute {NAME} ({}); deallocate {NAME}; rollback",
         begin(deadline),
-        id.as_str()
+        types.join(", "),
+        values.join(", ")
     );
     let messages = match client.simple_query(&script).await {
         Ok(messages) => messages,
