@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::connect::connected;
-use super::{Config, Format, offline};
+use super::{Config, Format, offline, output};
 use crate::auth::snapshot::Snapshot;
 use crate::config::{self, Loaded};
 use crate::policy::listen::ListenKind;
@@ -44,24 +44,22 @@ pub(super) fn check(options: &Options) -> ExitCode {
     });
     match (outcome, options.format) {
         (Ok((snapshot, warnings)), Format::Human) => {
-            println!("{}", summary(&snapshot, &warnings));
+            output::line(summary(&snapshot, &warnings));
             ExitCode::SUCCESS
         }
         (Ok((_, warnings)), Format::Json) => {
-            println!(
-                "{}",
-                json!({ "valid": true, "problems": [], "warnings": warnings, "outages": outages() })
+            output::line(
+                json!({ "valid": true, "problems": [], "warnings": warnings, "outages": outages() }),
             );
             ExitCode::SUCCESS
         }
         (Err((text, _)), Format::Human) => {
-            eprintln!("{text}");
+            output::error(text);
             ExitCode::FAILURE
         }
         (Err((_, problems)), Format::Json) => {
-            println!(
-                "{}",
-                json!({ "valid": false, "problems": problems, "warnings": Value::Array(Vec::new()) })
+            output::line(
+                json!({ "valid": false, "problems": problems, "warnings": Value::Array(Vec::new()) }),
             );
             ExitCode::FAILURE
         }

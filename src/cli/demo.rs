@@ -28,8 +28,8 @@ use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 use uuid::Uuid;
 
-use super::Format;
 use super::run::background;
+use super::{Format, output};
 use crate::clock;
 use crate::config;
 use crate::log::Log;
@@ -84,8 +84,8 @@ pub(super) fn demo(options: &Options) -> anyhow::Result<()> {
             expired_token: mint(&secret, -3600)?,
         };
         match options.format {
-            Format::Human => println!("{}", info.to_text()),
-            Format::Json => println!("{}", info.to_json()),
+            Format::Human => output::line(info.to_text()),
+            Format::Json => output::line(info.to_json()),
         }
         server.run().await
     })

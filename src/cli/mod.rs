@@ -5,11 +5,14 @@
 //! Trusts:   the user who runs them and may read the configuration's files.
 //! Not here: anything a running gateway does.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)] // `output` survives a closed pipe.
+
 mod admin_call;
 mod check;
 mod connect;
 mod demo;
 pub mod offline;
+mod output;
 mod revocations;
 mod revoke;
 mod run;
@@ -91,7 +94,7 @@ impl Command {
         match outcome {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
-                eprintln!("foregate: {error:#}");
+                output::error(format_args!("foregate: {error:#}"));
                 ExitCode::FAILURE
             }
         }

@@ -8,8 +8,8 @@ use clap::{Args, Subcommand, ValueEnum};
 use hyper::StatusCode;
 use serde_json::{Value, json};
 
-use super::Format;
 use super::admin_call::{Admin, time, why};
+use super::{Format, output};
 use crate::secrets::hex;
 
 /// Hexadecimal digits of an id that the list shows: enough to name an entry among millions.
@@ -91,7 +91,7 @@ pub(super) fn revocations(options: &Options) -> anyhow::Result<()> {
         }
     };
     if options.format == Format::Json {
-        println!("{answer}");
+        output::line(&answer);
     }
     let is_human = options.format == Format::Human;
     match &options.action {
@@ -99,7 +99,7 @@ pub(super) fn revocations(options: &Options) -> anyhow::Result<()> {
             report_list(status, &answer, is_human)?;
             let is_empty = answer.get("count").and_then(Value::as_u64) == Some(0);
             if is_human && is_empty {
-                println!("{}", if *all { NONE } else { NONE_OF_OPERATORS });
+                output::line(if *all { NONE } else { NONE_OF_OPERATORS });
             }
             Ok(())
         }
@@ -113,10 +113,10 @@ fn report_list(status: StatusCode, answer: &Value, is_human: bool) -> anyhow::Re
         bail!("{} ({status})", why(answer));
     };
     if is_human {
-        entries.iter().for_each(|entry| println!("{}", line(entry)));
+        entries.iter().for_each(|entry| output::line(line(entry)));
         let count = answer.get("count").and_then(Value::as_u64).unwrap_or(0);
         if count > entries.len() as u64 {
-            println!("{} of {count} shown", entries.len());
+            output::line(format_args!("{} of {count} shown", entries.len()));
         }
     }
     if answer.get("complete") != Some(&Value::Bool(true)) {
@@ -130,7 +130,7 @@ fn report_undo(status: StatusCode, answer: &Value, is_human: bool) -> anyhow::Re
         (Some(true), StatusCode::OK) => {
             if is_human {
                 let what = answer.get("undone").map(described).unwrap_or_default();
-                println!("undone on every replica: {what}");
+                output::line(format_args!("undone on every replica: {what}"));
             }
             Ok(())
         }

@@ -9,8 +9,8 @@ use clap::{Args, Subcommand};
 use hyper::StatusCode;
 use serde_json::{Value, json};
 
-use super::Format;
 use super::admin_call::{Admin, time, why};
+use super::{Format, output};
 
 #[derive(Args, Debug)]
 pub(super) struct Options {
@@ -72,7 +72,7 @@ enum Target {
 pub(super) fn revoke(options: &Options) -> anyhow::Result<()> {
     let (status, answer) = options.admin.post("/revocations", &call(options)?)?;
     if options.format == Format::Json {
-        println!("{answer}");
+        output::line(&answer);
     }
     report(status, &answer, options.format)
 }
@@ -84,7 +84,9 @@ fn report(status: StatusCode, answer: &Value, format: Format) -> anyhow::Result<
             if format == Format::Human {
                 let id = answer.get("id").and_then(Value::as_str);
                 let id = id.unwrap_or_default();
-                println!("revoked until {until} with id {id}, on every replica");
+                output::line(format_args!(
+                    "revoked until {until} with id {id}, on every replica"
+                ));
             }
             Ok(())
         }

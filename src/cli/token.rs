@@ -9,7 +9,7 @@ use clap::Args;
 use jsonwebtoken::Algorithm;
 use uuid::Uuid;
 
-use super::Config;
+use super::{Config, output};
 use crate::clock;
 use crate::config;
 use crate::policy::Environment;
@@ -66,12 +66,8 @@ pub(super) fn token(options: &Options) -> anyhow::Result<()> {
     if let Some(kid) = &options.kid {
         signer = signer.with_kid(kid);
     }
-    println!(
-        "{}",
-        signer
-            .sign(&claims(entry, options))
-            .map_err(|problem| anyhow!(problem))?
-    );
+    let token = signer.sign(&claims(entry, options));
+    output::line(token.map_err(|problem| anyhow!(problem))?);
     Ok(())
 }
 

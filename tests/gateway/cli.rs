@@ -145,6 +145,24 @@ fn a_valid_configuration_is_reported_valid() {
 }
 
 #[test]
+fn a_reader_that_closes_the_pipe_early_changes_no_exit_status() {
+    for (text, code) in [(GOOD, 0), ("version: 2\n", 1)] {
+        let written = Written::new(text);
+        let file = written.folder.path().join("foregate.yaml");
+        for format in ["human", "json"] {
+            let (reader, writer) = std::io::pipe().unwrap();
+            drop(reader);
+            let arguments = ["check", "--config", file.to_str().unwrap()];
+            let mut command = foregate(&arguments);
+            command.env("KNOWN_SECRET", SECRET);
+            command.args(["--format", format]);
+            command.stdout(writer.try_clone().unwrap()).stderr(writer);
+            assert_eq!(command.status().unwrap().code(), Some(code), "{format}");
+        }
+    }
+}
+
+#[test]
 fn a_store_is_shown_without_its_password() {
     let file = Written::new(&format!(
         "{GOOD}keys: [{{ id: k1, secret: {KEY} }}]\nstore: {{ redis: \"rediss://gate:sw0rdf1sh@h:7000/2\" }}\n"

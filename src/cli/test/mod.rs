@@ -17,7 +17,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{Config, Format};
+use super::{Config, Format, output};
 use crate::config;
 use case::{Case, Cases, Expected};
 use offline_gateway::OfflineGateway;
@@ -44,8 +44,8 @@ pub(super) fn test(options: &Options) -> ExitCode {
         Ok(false) => ExitCode::FAILURE,
         Err(failure) => {
             match options.format {
-                Format::Human => eprintln!("{}", failure.text),
-                Format::Json => println!("{}", json!({ "valid": false, "problems": failure.json })),
+                Format::Human => output::error(failure.text),
+                Format::Json => output::line(json!({ "valid": false, "problems": failure.json })),
             }
             ExitCode::FAILURE
         }
@@ -98,7 +98,9 @@ fn run(options: &Options) -> Result<bool, Failure> {
             }
             let place = format!("{}:{}", file.display(), case.line);
             match options.format {
-                Format::Human => print!("{}", human(&case, &place, &outcome, &differences)),
+                Format::Human => {
+                    output::line(human(&case, &place, &outcome, &differences).trim_end())
+                }
                 Format::Json => results.push(json!({
                     "name": case.name,
                     "file": file,
@@ -111,10 +113,9 @@ fn run(options: &Options) -> Result<bool, Failure> {
         }
     }
     match options.format {
-        Format::Human => println!("{passed} passed, {failed} failed"),
-        Format::Json => println!(
-            "{}",
-            json!({ "valid": true, "passed": passed, "failed": failed, "cases": results })
+        Format::Human => output::line(format_args!("{passed} passed, {failed} failed")),
+        Format::Json => output::line(
+            json!({ "valid": true, "passed": passed, "failed": failed, "cases": results }),
         ),
     }
     if passed == 0 && failed == 0 {
