@@ -2,7 +2,7 @@
 
 #[cfg(test)]
 use super::decode::KeysOf;
-use super::decode::{Decode, unique, wrong};
+use super::decode::{Decode, unique, wrong, wrong_instead};
 use super::field::Value;
 use super::node::{Entry, Kind, Node};
 use super::problem::Report;
@@ -50,7 +50,17 @@ pub(crate) struct ListOrEmpty<T>(pub List<T>);
 impl<T: Decode> Decode for ListOrEmpty<T> {
     fn decode(node: Node, report: &mut Report) -> Option<Self> {
         let Kind::List(nodes) = node.kind else {
-            return wrong(&node, "a list", report);
+            let instead = match &node.kind {
+                Kind::Text(text) => Some(format!("[{}]", text.shown())),
+                Kind::Null
+                | Kind::Bool(_)
+                | Kind::Integer(_)
+                | Kind::Float(_)
+                | Kind::List(_)
+                | Kind::Map(_)
+                | Kind::Broken => None,
+            };
+            return wrong_instead(&node, "a list", instead, report);
         };
         let written = nodes.len();
         let items = nodes

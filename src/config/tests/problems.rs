@@ -166,6 +166,7 @@ fn a_key_that_is_repeated_empty_or_of_the_wrong_type_is_refused() {
             ),
             ("cors:\n", "cors", "is empty"),
             ("hosts: a\n", "hosts", "needs a list, not text"),
+            ("hosts: a, b\n", "hosts", "write `[a, b]`"),
             ("hosts: []\n", "hosts", "empty list"),
             (
                 "workers: 1.5\n",

@@ -95,10 +95,15 @@ impl Checker<'_> {
         let members = self.each_of(field, |checker, name, source| {
             checker.member(name, source?, has_row)
         });
-        Some(Me {
-            row: select?,
-            members: members?,
-        })
+        let (row, members) = (select?, members?);
+        let is_column = |(_, source): &(_, _)| matches!(source, MeSource::Column(_));
+        if row.is_some() && !members.iter().any(is_column) {
+            let place = wire.profile.good()?.value.select.place()?;
+            let message = "nobody reads it: no member of `identity.supabase.me` is a column";
+            let instead = "write such as `me: { credits: credits_balance }`, or remove it";
+            return self.report.refuse_instead(place, message, instead);
+        }
+        Some(Me { row, members })
     }
 
     fn select(

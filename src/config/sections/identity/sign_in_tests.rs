@@ -103,6 +103,16 @@ fn sign_up_needs_no_secret_key_and_the_administrators_api_does() {
 }
 
 #[test]
+fn a_publishable_key_is_no_secret_one() {
+    for key in ["sb_publishable_x", "sb_publishable_0123456789abcdef"] {
+        let problems = bad(&with("", "").replace("sb_secret_x", key));
+        let found = problems.iter().next().unwrap();
+        assert_eq!(found.key, "identity.supabase.secret_key");
+        assert!(found.message.contains("publishable"), "{found:?}");
+    }
+}
+
+#[test]
 fn members_of_me_have_a_source_each() {
     let database = "\ndatabase: { url: \"postgres://u@127.0.0.1/d?sslmode=disable\" }";
     let with_me = |me: &str, profile: &str| {
@@ -141,6 +151,11 @@ fn members_of_me_have_a_source_each() {
             "identity.profile.select",
         ),
         ("{}", "  profile: {}", "identity.profile"),
+        (
+            "{ one: user_metadata.a }",
+            select,
+            "identity.profile.select",
+        ),
     ] {
         let problems = bad(&with_me(me, profile));
         let found = problems.iter().next().unwrap();
@@ -293,7 +308,7 @@ fn a_users_row_is_made_by_a_statement_that_may_be_carried_out_twice() {
     };
     let insert = "insert into users (id, email) values ($1, $2) ON CONFLICT do nothing";
     let sign_in = good(&with_row(insert)).config.sign_in.unwrap();
-    assert_eq!(sign_in.profile.as_deref(), Some(insert));
+    assert_eq!(&*sign_in.profile.unwrap().sql, insert);
     for bad_one in [
         "insert into users (id) values ($1)",
         "insert into users default values on conflict do nothing",

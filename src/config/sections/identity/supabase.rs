@@ -12,7 +12,7 @@ use crate::policy::outbound_url::{OutboundUrl, OutboundUrlError};
 use crate::policy::sign_in::{self as checked, ConfirmEmail};
 use crate::policy::tokens::TokenIssuer;
 use crate::secrets::secret::Secret;
-use crate::tokens::is_service_key;
+use crate::tokens::{is_public_api_key, is_service_key};
 
 wire! {
     /// Supabase Auth.
@@ -189,6 +189,13 @@ impl Checker<'_> {
             "secret_key" => value.value.value.clone(),
             _ => self.secret_file(value, SECRET)?,
         };
+        if is_public_api_key(&text) {
+            return self.report.refuse_instead(
+                &value.place,
+                "is a publishable key, which may do nothing that needs a secret one",
+                SECRET,
+            );
+        }
         self.api_key(&text, value).map(Some)
     }
 

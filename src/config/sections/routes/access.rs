@@ -73,10 +73,11 @@ impl Checker<'_> {
         };
         let reads = matches!(access, Access::User | Access::Optional);
         let credentials = wire.credentials.place().filter(|_| !reads);
+        let clients = wire.clients.place().filter(|_| !reads);
         for (key, place) in wire
             .about_users()
             .into_iter()
-            .chain([("credentials", credentials)])
+            .chain([("credentials", credentials), ("clients", clients)])
         {
             if let (Some(why), Some(place)) = (why, place) {
                 let message =

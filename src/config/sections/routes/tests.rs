@@ -118,6 +118,11 @@ fn a_route_with_a_missing_or_ineffective_key_is_refused() {
         ),
         ("path: /a, access: public, aal: aal2", ".aal", "no effect"),
         (
+            "path: /a, access: public, clients: [some-app]",
+            ".clients",
+            "no effect",
+        ),
+        (
             "path: /a, access: public, action: admin",
             ".action",
             "no effect",
