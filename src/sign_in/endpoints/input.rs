@@ -55,14 +55,28 @@ struct CredentialsJson {
     email: Option<String>,
     password: Option<String>,
     full_name: Option<String>,
-    captcha_token: Option<String>,
+    #[serde(flatten)]
+    captcha: CaptchaJson,
     redirect_to: Option<String>,
+}
+
+/// The answer to a captcha, plainly or as clients of the identity server write it.
+#[derive(Deserialize)]
+struct CaptchaJson {
+    captcha_token: Option<String>,
+    gotrue_meta_security: Option<MetaSecurityJson>,
+}
+
+#[derive(Deserialize)]
+struct MetaSecurityJson {
+    captcha_token: Option<String>,
 }
 
 #[derive(Deserialize)]
 struct EmailJson {
     email: Option<String>,
-    captcha_token: Option<String>,
+    #[serde(flatten)]
+    captcha: CaptchaJson,
     redirect_to: Option<String>,
 }
 
@@ -85,12 +99,7 @@ impl UnreadBody {
         let mut errors = Vec::new();
         let email = email(fields.email, &mut errors);
         let password = required("password", fields.password, LONGEST_TOKEN, &mut errors);
-        let captcha = optional(
-            "captcha_token",
-            fields.captcha_token,
-            LONGEST_TOKEN,
-            &mut errors,
-        );
+        let captcha = fields.captcha.answer(&mut errors);
         complete(errors)?;
         Ok(Credentials {
             email,
@@ -115,12 +124,7 @@ impl UnreadBody {
             ));
         }
         let full_name = optional("full_name", fields.full_name, LONGEST_NAME, &mut errors);
-        let captcha = optional(
-            "captcha_token",
-            fields.captcha_token,
-            LONGEST_TOKEN,
-            &mut errors,
-        );
+        let captcha = fields.captcha.answer(&mut errors);
         complete(errors)?;
         Ok(Registration {
             credentials: Credentials {
@@ -138,12 +142,7 @@ impl UnreadBody {
         let fields: EmailJson = self.read().await?;
         let mut errors = Vec::new();
         let email = email(fields.email, &mut errors);
-        let captcha = optional(
-            "captcha_token",
-            fields.captcha_token,
-            LONGEST_TOKEN,
-            &mut errors,
-        );
+        let captcha = fields.captcha.answer(&mut errors);
         complete(errors)?;
         Ok(ResetInput {
             email,
@@ -192,6 +191,14 @@ impl UnreadBody {
         members
             .and_then(|members| serde_json::from_value(members).ok())
             .ok_or_else(|| invalid(vec![error("body", "is not an object with string members")]))
+    }
+}
+
+impl CaptchaJson {
+    fn answer(self, errors: &mut Vec<FieldError>) -> Option<String> {
+        let nested = || self.gotrue_meta_security?.captcha_token;
+        let answer = self.captcha_token.or_else(nested);
+        optional("captcha_token", answer, LONGEST_TOKEN, errors)
     }
 }
 

@@ -73,6 +73,34 @@ async fn a_captcha_is_answered_at_sign_up() {
 }
 
 #[tokio::test]
+async fn a_captcha_is_answered_in_either_form_and_its_refusal_discloses_no_account() {
+    let options = Options {
+        captcha: true,
+        ..Options::default()
+    };
+    let desk = desk(options, "").await;
+    desk.double.add_user(EMAIL, PASSWORD);
+    let nested = json!({ "captcha_token": CAPTCHA });
+    for http in Http::BOTH {
+        let mut credentials = login(EMAIL, PASSWORD);
+        let answer = desk.post(http, "login", &credentials).send().await;
+        answer.is_denied(Reason::CaptchaFailed);
+        credentials["gotrue_meta_security"] = nested.clone();
+        let answer = desk.post(http, "login", &credentials).send().await;
+        answer.is_ok();
+        for email in [EMAIL, "nobody@example.test"] {
+            let wrong = json!({ "email": email, "captcha_token": "wrong" });
+            let answer = desk.post(http, "password-reset", &wrong).send().await;
+            answer.is_denied(Reason::CaptchaFailed);
+            let right = json!({ "email": email, "gotrue_meta_security": nested });
+            let answer = desk.post(http, "password-reset", &right).send().await;
+            answer.is_ok();
+        }
+    }
+    desk.double.has_seen("recover", 8).await;
+}
+
+#[tokio::test]
 async fn a_sign_up_to_confirm_is_answered_alike_for_every_address() {
     let options = Options {
         autoconfirm: false,
