@@ -15,11 +15,12 @@ use std::sync::Arc;
 
 use hyper::header::HeaderValue;
 
-use super::{Identity, Renewal, client_info, csrf, signed_out_before};
+use super::{Identity, Renewal, client_info, csrf, is_over, signed_out_before};
 use crate::auth::caller::Caller;
 use crate::clock;
 use crate::denial::{Denial, Extra, Fault, Reason};
 use crate::policy::outage::{Effect, State};
+use crate::policy::route::{Serve, Target};
 use crate::policy::tokens::LARGEST_LEEWAY;
 use crate::request::Inbound;
 use crate::request::headers::GatewayCookie;
@@ -53,7 +54,7 @@ impl Identity {
         let caller = match self.of_session(request, &name, Renewal::Awaited).await {
             Ok(caller) => caller,
             Err(denial) if matches!(denial.extra, Extra::ClearCookie(_)) => {
-                return signed_out_before(request, denial);
+                return without_ended_cookie(request, denial);
             }
             Err(denial) => return Err(denial),
         };
@@ -267,6 +268,17 @@ fn listed_of<'a>(live: &CachedSession, verified: &'a Verified) -> Listed<'a> {
     Listed {
         begun: Some(live.session().created),
         ..verified.listed()
+    }
+}
+
+/// What a cookie whose session has ended is worth: nobody where one signs out, and at the identity
+/// server's own paths, most of which need no user: it must not keep its user from signing in again.
+/// The route decides what it answers. Elsewhere it is refused.
+fn without_ended_cookie(request: &Inbound, denial: Denial) -> Result<Caller, Denial> {
+    let is_identity_server = request.rule().target == Some(Target::Serve(Serve::IdentityServer));
+    match is_identity_server && is_over(denial.reason) {
+        true => Ok(Caller::NOBODY),
+        false => signed_out_before(request, denial),
     }
 }
 

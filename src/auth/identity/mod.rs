@@ -418,19 +418,24 @@ fn recheck_api_key(request: &Inbound) -> Result<(), Denial> {
 /// Whoever signs out of a session that has ended is signed out: nobody, and not refused. The route
 /// decides what it answers.
 fn signed_out_before(request: &Inbound, denial: Denial) -> Result<Caller, Denial> {
-    let is_over = matches!(
-        denial.reason,
+    let is_for_nobody =
+        request.rule().target == Some(Target::Serve(Serve::SignIn(Endpoint::Logout)));
+    match is_for_nobody && is_over(denial.reason) {
+        true => Ok(Caller::NOBODY),
+        false => Err(denial),
+    }
+}
+
+/// Whether the reason is that a session has ended.
+const fn is_over(reason: Reason) -> bool {
+    matches!(
+        reason,
         Reason::TokenRevoked
             | Reason::SessionRevoked
             | Reason::SubjectRevoked
             | Reason::SessionUnknown
             | Reason::SessionExpired
-    );
-    let signs_out = Some(Target::Serve(Serve::SignIn(Endpoint::Logout)));
-    match is_over && request.rule().target == signs_out {
-        true => Ok(Caller::NOBODY),
-        false => Err(denial),
-    }
+    )
 }
 
 /// The client of a request, as it is shown to the user and recorded by the identity server.

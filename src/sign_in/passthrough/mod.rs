@@ -27,7 +27,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, REFERER, USER_AGENT};
+use hyper::header::{
+    CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, REFERER, SET_COOKIE, USER_AGENT,
+};
 use hyper::{Response, StatusCode};
 use tokio::time::{Instant, timeout_at};
 
@@ -46,10 +48,12 @@ use super::{is_refusal, profile, run_to_completion};
 use crate::auth::Permit;
 use crate::clock;
 use crate::denial::format::GotrueVersion;
-use crate::denial::{Denial, Reason};
+use crate::denial::{Denial, Extra, Reason};
 use crate::policy::in_force::InForce;
+use crate::policy::route::CredentialSource;
 use crate::request::apikey;
 use crate::secrets::secret::Secret;
+use crate::sessions::cookie;
 use crate::sessions::sign_in::OwnSession;
 use crate::sign_in::context::Context;
 use crate::tokens::{Tokens, Verified};
@@ -111,6 +115,7 @@ pub(crate) async fn answer(
     }
     let client = inbound.client().address;
     let cookie = CookieCaller::of(context, &permit);
+    let cleared = ended_cookie(&permit);
     let verified = permit.caller().verified().map(|verified| &**verified);
     let mut budget = inbound.body_budget(context.body_memory(), verified);
     budget.limit = budget.limit.min(LONGEST_BODY);
@@ -121,7 +126,13 @@ pub(crate) async fn answer(
     let authorization = spent.into_stream();
     let user = authorization.caller().verified().cloned().zip(token);
     if user.is_none() && request.operation.row().caller == CallerRule::User {
-        return Err(Reason::TokenMissing.into());
+        return Err(match cleared {
+            None => Reason::TokenMissing.into(),
+            Some(cleared) => Denial {
+                extra: Extra::ClearCookie(cleared),
+                ..Reason::SessionUnknown.because("the session of the cookie has ended")
+            },
+        });
     }
     // An application that the map lets in may read who its user is, and not change the account.
     let is_app = user
@@ -150,9 +161,25 @@ pub(crate) async fn answer(
         let body = RequestBody::read(request.body, body, &fields, &budget).await?;
         exchange.answer(request, body).await
     };
-    timeout_at(deadline, work)
+    let mut answered = timeout_at(deadline, work)
         .await
-        .unwrap_or_else(|_| Err(timed_out(operation)))
+        .unwrap_or_else(|_| Err(timed_out(operation)));
+    if let (Some(cleared), Ok(response)) = (cleared, &mut answered) {
+        response.headers_mut().entry(SET_COOKIE).or_insert(cleared);
+    }
+    answered
+}
+
+/// What clears the cookie of a session that has ended; `None` if the request has none.
+fn ended_cookie(permit: &Permit) -> Option<HeaderValue> {
+    let request = permit.request();
+    let reads_cookies = request
+        .rule()
+        .credentials
+        .contains(&CredentialSource::Cookie);
+    let has_ended = permit.caller().verified().is_none() && request.cookie().is_some();
+    let settings = &request.in_force().config().sessions;
+    (reads_cookies && has_ended).then(|| cookie::clear(settings))
 }
 
 /// An unknown parameter is refused as the identity server would, so that its clients understand.

@@ -516,6 +516,42 @@ async fn a_cookie_that_signs_in_again_gets_another_cookie_and_no_token() {
 }
 
 #[tokio::test]
+async fn a_session_that_has_ended_keeps_no_page_from_what_needs_no_user() {
+    let place = Place::open(Options::default()).await;
+    for http in Http::BOTH {
+        let email = format!("{http:?}@example.test");
+        place.desk.double.add_user(&email, PASSWORD);
+        let page = Page::sign_in(&place, http, &email).await;
+        page.send("POST", "/api/v1/auth/logout", None).await.is_ok();
+        // Another window of the browser has not heard of it.
+        let is_cleared = |answer: &Answer| {
+            let cookie = answer.header("set-cookie");
+            assert!(cookie.contains("Max-Age=0"), "{cookie}");
+        };
+        let user = page.send("GET", "/auth/v1/user", None).await;
+        denied(&user, Reason::SessionUnknown);
+        is_cleared(&user);
+        let settings = page.send("GET", "/auth/v1/settings", None).await;
+        is_cleared(settings.is_ok());
+        let grant = "/auth/v1/token?grant_type=password";
+        let call = place.desk.gateway.post(http, grant);
+        let call = call
+            .header("cookie", &page.cookie)
+            .header("origin", APP)
+            .header("x-csrf-token", &page.csrf)
+            .header("apikey", PUBLISHABLE)
+            .header("content-type", "application/json");
+        let body = crate::sign_in::login(&email, PASSWORD).to_string();
+        let answer = call.body(body).send().await;
+        is_cleared(answer.is_ok());
+        let token = text(&answer, "access_token");
+        assert_eq!(place.status(http, "/me", &token).await, 200);
+        // A session is still asked for where a user is needed.
+        assert_eq!(page.status("/me").await, 401);
+    }
+}
+
+#[tokio::test]
 async fn a_page_changes_password_and_factors_at_the_gateways_own_routes() {
     let place = Place::open(Options::default()).await;
     let double = &place.desk.double;
