@@ -133,7 +133,9 @@ impl CallError {
         match self {
             Self::Busy => "too many calls in progress",
             Self::Away => "unreachable",
-            Self::KeyRefused => "the edge in front of it refuses the gateway's key",
+            Self::KeyRefused => {
+                "the edge in front of it refuses the gateway: its key, or by a rule of a firewall"
+            }
             Self::Unknown => "the reply ended early",
             Self::Deadline { sent: true } => "no reply before the deadline",
             Self::Deadline { sent: false } => "not sent before the deadline",

@@ -320,7 +320,7 @@ impl Calls {
             tracing::error!(
                 call = call.operation.as_str(),
                 status = reply.status.as_u16(),
-                "the edge in front of the identity server refuses the gateway's key: check the keys under `identity.supabase`"
+                "the edge in front of the identity server refuses the gateway: check the keys under `identity.supabase`, and with status 403 the rules of a firewall in between"
             );
         }
         Err(CallError::KeyRefused)

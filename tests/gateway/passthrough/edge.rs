@@ -49,7 +49,7 @@ async fn an_edge_that_refuses_our_key_is_an_outage_and_signs_nobody_out() {
     }
     let text = desk.gateway.log().text();
     assert!(
-        text.contains("refuses the gateway's key"),
+        text.contains("refuses the gateway: check the keys"),
         "it is logged in words"
     );
     // What the server itself says of the user's token passes.
