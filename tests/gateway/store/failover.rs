@@ -13,6 +13,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::{in_redis, one_key, open};
+use crate::support::admin::Post;
 use crate::support::forwarder::Forwarder;
 use crate::support::port::ReservedPort;
 use crate::support::redis::Connection;
@@ -130,7 +131,15 @@ async fn works(gateway: &Gateway, primary: &RedisServer) {
         .send()
         .await
         .is_ok();
-    gateway.revoke(&json!({ "kind": "token", "token": token }));
+    // Sentinel has the new primary close its clients once more, a moment later. What was not
+    // accepted says so, and is stored later.
+    let revoked = || {
+        let revocation = json!({ "kind": "token", "token": token });
+        let (status, answer) = Post::revoke(gateway.admin(), &revocation).send();
+        assert_eq!(answer["propagated"], status == 200, "{answer}");
+        status == 200
+    };
+    eventually("it is revoked everywhere", revoked).await;
     let answer = gateway.get(Http::One, "/me").bearer(&token).send().await;
     answer.is_denied(Reason::TokenRevoked);
     assert_ne!(primary.say("ZCARD foregate:{revocations}:log").text(), "0");

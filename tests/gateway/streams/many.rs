@@ -26,7 +26,7 @@ async fn revoking_a_user_ends_all_their_streams_within_a_second_and_frees_their_
         config.upstream(
             "sockets",
             &url,
-            ", max_connections: 6000, connect_timeout: 10s",
+            ", max_connections: 6000, client_share: 100, connect_timeout: 10s",
         );
         // They all come from one address.
         config.set(
