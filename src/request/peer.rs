@@ -21,6 +21,7 @@ use crate::tokens::WorkerCache;
 pub struct Connection {
     /// The address of the peer; an IPv4-mapped IPv6 address is stored as IPv4.
     address: IpAddr,
+    port: u16,
     /// The address as text, written once for all requests of the connection.
     text: HeaderValue,
     /// As whom the peer counts, unless it is a trusted proxy.
@@ -39,6 +40,7 @@ impl Connection {
         let address = peer.ip().to_canonical();
         Self {
             address,
+            port: peer.port(),
             text: as_text(address),
             networks: Networks::of(address),
             over_tls,
@@ -57,6 +59,11 @@ impl Connection {
     /// The peer's address.
     pub(crate) fn address(&self) -> IpAddr {
         self.address
+    }
+
+    /// The peer's port.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
     }
 
     /// The peer's address as text.

@@ -412,6 +412,40 @@ async fn a_panic_fails_only_its_own_request() {
     assert!(!gateway.log().text().contains("`serve: panic`"));
 }
 
+#[tokio::test]
+async fn an_old_connection_takes_no_new_requests_and_finishes_those_it_has() {
+    let gate = Gate::new();
+    let origin = Origin::start();
+    let held = gate.clone();
+    origin.on("/public/gated", move |exchange| {
+        held.pass();
+        exchange.reply(&Reply::ok());
+    });
+    let gateway = Gateway::before(origin, |config| {
+        config.set("connections", "{ max_age: 2s }");
+    })
+    .await;
+    // On HTTP/1.1 the next answer says it, so that no request on its way is lost.
+    let mut one = gateway.connect(Http::One).await;
+    let young = one.get("/public/x").send().await;
+    assert_eq!(young.is_ok().header("connection"), "keep-alive");
+    tokio::time::sleep(Duration::from_millis(2300)).await;
+    let old = one.get("/public/x").send().await;
+    assert_eq!(old.is_ok().header("connection"), "close");
+    eventually("it is closed", || one.is_closed()).await;
+
+    let mut two = gateway.connect(Http::Two).await;
+    let grows_old = async {
+        tokio::time::sleep(Duration::from_millis(2300)).await;
+        gate.open();
+    };
+    let (running, ()) = tokio::join!(two.get("/public/gated").send(), grows_old);
+    running.is_ok();
+    eventually("it is closed", || two.is_closed()).await;
+    let mut raw = gateway.connector(Http::Two, Door::Tls).raw_h2().await;
+    assert_eq!(raw.going().await, Some(NO_ERROR), "also without a request");
+}
+
 // === floods ===
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::config::check::Checker;
 use crate::config::macros::wire;
-use crate::config::units::{HOUR, MINUTE, PerSecond, Size, TICK, mins, secs};
+use crate::config::units::{DAY, HOUR, MINUTE, PerSecond, Size, TICK, mins, secs};
 use crate::config::wire::Field;
 use crate::policy::listen as checked;
 use crate::policy::rate::Rate;
@@ -36,6 +36,7 @@ wire! {
         handshake: Duration [TICK..=mins(5)] = secs(10),
         head: Duration [TICK..=mins(5)] = secs(10),
         idle: Duration [TICK..=HOUR] = secs(75),
+        max_age: Duration [secs(1)..=DAY],
         body_idle: Duration [TICK..=HOUR] = secs(30),
         body_rate: PerSecond [PerSecond(0)..=PerSecond(1 << 30)] = PerSecond(1 << 10),
         body_grace: Duration [TICK..=HOUR] = secs(10),
@@ -56,7 +57,6 @@ wire! {
         // A signature takes up to a tenth of a millisecond: half a percent of a processor.
         refused_tokens: Rate = Rate::new(THREE_THOUSAND, MINUTE),
     }
-    later ["max_age"]
     refused {
         "idle_shed": "always happens: when all `max` connections are taken, the one that was idle for the longest time ends for a new one; remove the key, or lower `idle`",
         "share_shed": "always happens: when all `max` connections are taken and none is idle, one of the client that has most ends; remove the key, or lower `max_per_address`",
@@ -67,6 +67,8 @@ wire! {
         "handshake_rate": "is `handshakes_per_address` here, such as `200/s`",
         "timeout": "is one limit for each phase here: `handshake`, `head`, `idle`, `body_idle`",
         "timeouts": "is one limit for each phase here: `handshake`, `head`, `idle`, `body_idle`; `timeouts` is a key of a route",
+        "max_connection_age": "is `max_age` here",
+        "keepalive_time": "is `max_age` here",
         "keepalive": "is `idle` here",
         "keep_alive": "is `idle` here",
         "keepalive_timeout": "is `idle` here",
@@ -119,6 +121,7 @@ impl Checker<'_> {
             self.report.problem(&share.place, message);
         }
         let share = wire.max_per_address.optional()?;
+        let max_age = wire.max_age.optional()?;
         if wire.inspected_share()? > wire.inspected_memory()?
             && let Some(place) = wire
                 .inspected_share
@@ -136,6 +139,7 @@ impl Checker<'_> {
             handshake: wire.handshake()?,
             head: wire.head()?,
             idle: wire.idle()?,
+            max_age: max_age.map(|age| age.value),
             body_idle: wire.body_idle()?,
             body_rate: wire.body_rate()?.0,
             body_grace: wire.body_grace()?,
@@ -251,7 +255,7 @@ mod tests {
             ("idle_shed: on", "always happens"),
             ("client_share: 25%", "belongs to an upstream"),
             ("keepalive_timeout: 75s", "is `idle` here"),
-            ("max_age: 1h", "does not work yet"),
+            ("max_connection_age: 1h", "max_age"),
         ] {
             let text =
                 with_route("path: /a, access: public") + &format!("connections: {{ {line} }}\n");

@@ -13,6 +13,7 @@ pub(super) struct Limits {
     pub(super) head: u64,
     pub(super) idle: u64,
     pub(super) body_idle: u64,
+    pub(super) max_age: u64,
     /// In bytes.
     pub(super) unsent: usize,
 }
@@ -29,6 +30,7 @@ impl Limits {
             head: millis(limits.head),
             idle: millis(limits.idle),
             body_idle: millis(limits.body_idle),
+            max_age: limits.max_age.map_or(u64::MAX, millis),
             unsent: limits.unsent,
         }
     }

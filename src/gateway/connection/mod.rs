@@ -140,6 +140,7 @@ impl ConnectionState {
             head,
             idle,
             body_idle,
+            max_age: _,
             unsent: _,
         } = self.limits;
         let Some(idle_since) = self.idle_since.get() else {
@@ -171,9 +172,19 @@ impl ConnectionState {
         if self.has_stalled_answer(body_idle) || is_stuck && is_idle_for(body_idle) {
             return self.request_shutdown(ShutdownRequest::Now(CloseCause::Stalled));
         }
-        if self.shutdown_since.get().is_none() && is_idle_for(idle) {
+        // On HTTP/1.1 the next answer ends it: a request may be on its way on an idle connection.
+        let is_due = is_idle_for(idle) || self.is_h2.get() && self.is_old();
+        if self.shutdown_since.get().is_none() && is_due {
             self.request_shutdown(ShutdownRequest::Graceful);
         }
+    }
+
+    /// Whether the connection has reached its age limit, from which up to a tenth is taken:
+    /// connections that were opened together do not end together.
+    pub(crate) fn is_old(&self) -> bool {
+        let limit = self.limits.max_age;
+        let part = u64::from(self.facts.port() % 64);
+        self.has_passed(self.opened_at, limit - limit / 640 * part)
     }
 
     fn request_shutdown(&self, shutdown: ShutdownRequest) {

@@ -268,6 +268,7 @@ impl<S: Transport> ServerConnection<'_, S> {
         let keeps_open = wanted.keeps_open
             && framing != Some(Framing::UntilClose)
             && !self.state.is_shutting_down()
+            && !self.state.is_old()
             && !self.state.gateway().process().is_draining()
             && self.may_keep(status);
         let mut announced = Announced {
