@@ -24,6 +24,7 @@ use super::sections::roles::Roles;
 use super::sections::routes::{self, Defaults, Route, RouteSections};
 use super::sections::sessions::Sessions;
 use super::sections::store::Store;
+use super::sections::streams::Streams;
 use super::sections::tokens::{Issuer, SubjectContext};
 use super::sections::upstreams::Upstream;
 use super::units::{HOUR, millis, secs};
@@ -42,6 +43,7 @@ wire! {
         admin: Admin,
         trusted_proxies: TrustedProxies,
         connections: Connections,
+        streams: Streams,
         drain: Duration [Duration::ZERO..=HOUR] = secs(30),
         store: Store,
         database: Database,
@@ -97,6 +99,7 @@ impl Checker<'_> {
         let listen = self.listen(&file.listen, admin.as_ref());
         let trusted_proxies = self.trusted_proxies(&file.trusted_proxies);
         let connections = self.connections(&file.connections);
+        let stream_keepalive = self.streams(&file.streams);
         let fact_sections = FactSections {
             has_database: file.database.is_written(),
             facts: &file.facts,
@@ -145,6 +148,7 @@ impl Checker<'_> {
             admin: admin?,
             trusted_proxies: trusted_proxies?,
             connections: Arc::new(connections?),
+            stream_keepalive: stream_keepalive?,
             drain: file.drain()?,
             tokens: tokens?,
             token_cache: NonZeroUsize::new(file.token_cache()?)?,

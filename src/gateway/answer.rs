@@ -156,6 +156,15 @@ impl Answer {
                 Poll::Ready(Some(Err(AnswerError::Upstream))) => {
                     trail.end = RequestEnd::UpstreamFailed;
                 }
+                // It was the upstream that sent nothing; but which limit it met is in the log.
+                Poll::Ready(Some(Err(error @ AnswerError::Idle))) => {
+                    trail.end = RequestEnd::UpstreamFailed;
+                    trail.detail = Some(error.to_string().into());
+                }
+                Poll::Ready(Some(Err(error @ AnswerError::TimeLimit))) => {
+                    trail.end = RequestEnd::Ended;
+                    trail.detail = Some(error.to_string().into());
+                }
                 Poll::Ready(Some(Err(AnswerError::Upload))) => trail.end = RequestEnd::ClientGone,
                 Poll::Ready(Some(Ok(frame))) => {
                     trail.sent += frame

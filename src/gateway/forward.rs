@@ -74,6 +74,7 @@ fn open_tunnel(
         .then(|| usize::try_from(rule.body_limit).unwrap_or(usize::MAX));
     let limits = TunnelLimits {
         idle: rule.timeouts.stream_idle,
+        keepalive: config.stream_keepalive,
         deadline: rule.timeouts.total.map(|total| started + total),
         first_token: config.connections.first_token,
         stalled: config.connections.body_idle,

@@ -87,6 +87,9 @@ pub struct Config {
     pub connections: Arc<Connections>,
     /// How long running requests may take to finish after SIGTERM.
     pub drain: Duration,
+    /// How long the client of a stream of events, or of a WebSocket, may be told nothing before it
+    /// is sent a comment or a ping. `None`: for ever.
+    pub stream_keepalive: Option<Duration>,
     /// The issuers of tokens that prove a user.
     pub tokens: Vec<TokenIssuer>,
     /// How many verified tokens are cached.

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use hyper::StatusCode;
 use hyper::body::{Body as _, Frame};
 use hyper::header::{self, HeaderMap};
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep};
 
 use super::events::{self, EventBoundaries};
 use crate::denial::grpc;
@@ -31,6 +31,36 @@ pub(crate) struct LiveStream {
     /// How long the incomplete event has left.
     grace: Option<Pin<Box<Sleep>>>,
     is_over: bool,
+    /// For a stream of events, if `streams.keepalive` is set.
+    keepalive: Option<Keepalive>,
+}
+
+/// Times the comments of a quiet stream.
+#[derive(Debug)]
+struct Keepalive {
+    every: Duration,
+    timer: Option<Pin<Box<Sleep>>>,
+    /// Nothing was said since the timer was set.
+    is_quiet: bool,
+}
+
+impl Keepalive {
+    /// Ready when the stream has been quiet for long enough; then it begins anew.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(sleep(self.every)));
+        if !std::mem::replace(&mut self.is_quiet, true) {
+            timer.as_mut().reset(Instant::now() + self.every);
+        }
+        if timer.as_mut().poll(context).is_pending() {
+            return Poll::Pending;
+        }
+        // The task that polls the stream must be woken the next time, too.
+        timer.as_mut().reset(Instant::now() + self.every);
+        let _ = timer.as_mut().poll(context);
+        Poll::Ready(())
+    }
 }
 
 /// How the client learns that the stream was ended by this gateway.
@@ -65,7 +95,18 @@ impl LiveStream {
             StreamKind::Sse if is_plain => EndSignal::Event(EventBoundaries::new()),
             StreamKind::Sse | StreamKind::Websocket | StreamKind::Lasting => EndSignal::Nothing,
         };
-        Self::with(end_signal, State::Pending(kind, Some(authorization)))
+        let config = authorization.authorization().request().in_force().config();
+        let every = config.stream_keepalive;
+        let every = every.filter(|_| matches!(end_signal, EndSignal::Event(_)));
+        let keepalive = every.map(|every| Keepalive {
+            every,
+            timer: None,
+            is_quiet: false,
+        });
+        Self {
+            keepalive,
+            ..Self::with(end_signal, State::Pending(kind, Some(authorization)))
+        }
     }
 
     /// An answer that has lasted.
@@ -80,6 +121,7 @@ impl LiveStream {
             ending: None,
             grace: None,
             is_over: false,
+            keepalive: None,
         }
     }
 
@@ -126,17 +168,53 @@ impl LiveStream {
         {
             self.ending = Some(ending);
         }
-        let Some(ending) = self.ending else {
-            let polled = Pin::new(body).poll_frame(context);
-            if let (EndSignal::Event(events), Poll::Ready(Some(Ok(frame)))) =
-                (&mut self.end_signal, &polled)
-                && let Some(data) = frame.data_ref()
-            {
-                events.follow(data, false);
+        if self.ending.is_none() {
+            let polled = Pin::new(&mut *body).poll_frame(context);
+            match &polled {
+                // The client is told of these limits as of any other end.
+                Poll::Ready(Some(Err(AnswerError::Idle))) => self.ending = Some(Ending::IDLE),
+                Poll::Ready(Some(Err(AnswerError::TimeLimit))) => {
+                    self.ending = Some(Ending::TIME_LIMIT);
+                }
+                Poll::Ready(Some(Ok(frame))) => {
+                    self.follow(frame);
+                    return polled;
+                }
+                Poll::Ready(None | Some(Err(_))) => return polled,
+                Poll::Pending => return self.poll_keepalive(context),
             }
-            return polled;
+        }
+        match self.ending {
+            Some(ending) => self.poll_last_frame(ending, body, context),
+            None => Poll::Pending,
+        }
+    }
+
+    fn follow(&mut self, frame: &Frame<Bytes>) {
+        if let (EndSignal::Event(events), Some(data)) = (&mut self.end_signal, frame.data_ref()) {
+            events.follow(data, false);
+        }
+        if let Some(keepalive) = &mut self.keepalive {
+            keepalive.is_quiet = false;
+        }
+    }
+
+    /// A comment for the client of a stream of events that has said nothing for a while.
+    fn poll_keepalive(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
+        let (EndSignal::Event(events), Some(keepalive)) = (&self.end_signal, &mut self.keepalive)
+        else {
+            return Poll::Pending;
         };
-        self.poll_last_frame(ending, body, context)
+        // An event that does not end has no room for a comment; the next poll is by its rest.
+        match keepalive.poll(context) {
+            Poll::Ready(()) if events.is_between() => {
+                Poll::Ready(Some(Ok(Frame::data(events::comment()))))
+            }
+            Poll::Ready(()) | Poll::Pending => Poll::Pending,
+        }
     }
 
     /// The rest of an incomplete event, then the message that ends the stream.

@@ -54,6 +54,11 @@ impl EventBoundaries {
     }
 }
 
+/// A comment, which clients ignore, and the empty line that keeps it from the next event.
+pub(super) const fn comment() -> Bytes {
+    Bytes::from_static(b":\n\n")
+}
+
 /// The data of the event that ends a stream.
 #[derive(Serialize)]
 struct Data {

@@ -99,6 +99,9 @@ impl FrameBoundaries {
     }
 }
 
+/// A ping without a payload from a server (RFC 6455, section 5.5.2).
+pub(super) const PING: [u8; 2] = [0x89, 0];
+
 /// The close frame that ends a stream. Clients mask their frames, servers do not (RFC 6455, section
 /// 5.1).
 pub(super) fn close(ending: Ending, mask: Option<[u8; 4]>) -> Vec<u8> {

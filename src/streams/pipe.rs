@@ -12,7 +12,7 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-use super::frames::FrameBoundaries;
+use super::frames::{self, FrameBoundaries};
 use super::messages::{Messages, Next};
 use super::scratch::Scratch;
 use crate::denial::Reason;
@@ -46,6 +46,8 @@ pub(super) struct Pipe {
     mode: Mode,
     close_frame: Bytes,
     unflushed: bool,
+    /// What is pending is a ping of this gateway, which is no activity of either side.
+    is_ping: bool,
     /// How many bytes were read.
     pub(super) moved: u64,
     /// Something was read or written since this was last cleared.
@@ -81,6 +83,7 @@ impl Pipe {
             mode: Mode::Open,
             close_frame: Bytes::new(),
             unflushed: false,
+            is_ping: false,
             is_active: false,
             blocked_since: None,
             messages: None,
@@ -145,6 +148,15 @@ impl Pipe {
     /// Whether a close frame passed.
     pub(super) fn is_closed(&self) -> bool {
         self.frames.is_closed()
+    }
+
+    /// Inserts a ping if nothing is under way.
+    pub(super) fn ping(&mut self) {
+        let is_idle = self.pending.is_empty() && self.frames.is_between();
+        if self.mode == Mode::Open && is_idle && !self.frames.is_closed() {
+            self.pending = Bytes::from_static(&frames::PING);
+            self.is_ping = true;
+        }
     }
 
     /// Ends with this close frame, as soon as the current frame ends. No second close frame is
@@ -256,13 +268,14 @@ impl Pipe {
                 Poll::Ready(Ok(written)) => {
                     self.pending.advance(written);
                     self.blocked_since = None;
-                    self.is_active = true;
+                    self.is_active |= !self.is_ping;
                     self.unflushed = true;
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
             }
         }
         self.pending = Bytes::new();
+        self.is_ping = false;
         if self.unflushed {
             ready!(Pin::new(&mut *writer).poll_flush(context))?;
             self.unflushed = false;

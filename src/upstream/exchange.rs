@@ -186,12 +186,12 @@ impl Body for Http1AnswerBody {
         match lease.connection().poll_piece(context) {
             Poll::Pending => match this.poll_timeout(context) {
                 Poll::Pending => Poll::Pending,
-                Poll::Ready(()) => this.break_off(AnswerError::Upstream),
+                Poll::Ready(()) => this.break_off(this.limits.reached()),
             },
             Poll::Ready(Err(_)) => this.break_off(AnswerError::Upstream),
             // A client that reads slowly always finds data from the upstream, so the timer alone
             // would not be enough.
-            Poll::Ready(Ok(_)) if this.limits.is_over() => this.break_off(AnswerError::Upstream),
+            Poll::Ready(Ok(_)) if this.limits.is_over() => this.break_off(AnswerError::TimeLimit),
             Poll::Ready(Ok(piece)) => {
                 this.last = None;
                 this.give_back_at_end();

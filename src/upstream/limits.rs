@@ -8,6 +8,7 @@ use crate::denial::Reason;
 use crate::http1::Malformed;
 use crate::policy::route::Route;
 use crate::policy::upstream::Upstream;
+use crate::upstream::error::AnswerError;
 use crate::upstream::upload::UploadError;
 
 /// How long the client of a live stream may only receive if the route sets no limit.
@@ -42,6 +43,14 @@ impl Limits {
     pub(super) fn is_over(&self) -> bool {
         self.deadline
             .is_some_and(|deadline| deadline <= Instant::now())
+    }
+
+    /// Which limit an answer has reached that took too long.
+    pub(super) fn reached(&self) -> AnswerError {
+        match self.is_over() {
+            true => AnswerError::TimeLimit,
+            false => AnswerError::Idle,
+        }
     }
 
     /// How long the client of a live stream may send nothing.

@@ -19,5 +19,6 @@ pub(crate) mod roles;
 pub(crate) mod routes;
 pub(crate) mod sessions;
 pub(crate) mod store;
+pub(crate) mod streams;
 pub(crate) mod tokens;
 pub(crate) mod upstreams;

@@ -28,6 +28,8 @@ pub(super) struct Duplex {
     began: Instant,
     /// When something was last read or written.
     last: Instant,
+    /// When the client was last sent something, or pinged.
+    told: Instant,
     /// When the closing handshake times out, and the cause of the end then.
     grace: Option<(Instant, StreamEnd)>,
     /// The authorization of the token in the message that is held.
@@ -45,6 +47,7 @@ impl Duplex {
             ending: None,
             began: Instant::now(),
             last: Instant::now(),
+            told: Instant::now(),
             grace: None,
             authorizing: None,
         }
@@ -159,8 +162,12 @@ impl Duplex {
     {
         let upload = self.up.poll_move(down, up, scratch, context);
         let download = self.down.poll_move(up, down, scratch, context);
-        if std::mem::take(&mut self.up.is_active) | std::mem::take(&mut self.down.is_active) {
+        let is_told = std::mem::take(&mut self.down.is_active);
+        if std::mem::take(&mut self.up.is_active) | is_told {
             self.last = Instant::now();
+        }
+        if is_told {
+            self.told = self.last;
         }
         let both_closed = self.up.is_closed() && self.down.is_closed();
         let cause = |ending: Option<Ending>, otherwise: StreamEnd| {
@@ -214,6 +221,7 @@ impl Duplex {
         [
             self.grace.map(|(until, _)| until),
             self.idle_at(limits).filter(|_| open),
+            self.ping_at(limits).filter(|_| open),
             self.token_at(limits).filter(|_| open),
             limits.deadline.filter(|_| open),
             self.stalled_at(limits),
@@ -226,6 +234,10 @@ impl Duplex {
 
     fn idle_at(&self, limits: &Limits) -> Option<Instant> {
         limits.idle.map(|idle| self.last + idle)
+    }
+
+    fn ping_at(&self, limits: &Limits) -> Option<Instant> {
+        limits.keepalive.map(|every| self.told + every)
     }
 
     /// When the client must have authenticated; a token that is being verified arrived in time.
@@ -261,6 +273,9 @@ impl Duplex {
                 self.end(Ending::refused(Reason::TokenMissing));
             } else if is_over(self.idle_at(limits)) {
                 self.end(Ending::IDLE);
+            } else if is_over(self.ping_at(limits)) {
+                self.told = now;
+                self.down.ping();
             }
         }
         None

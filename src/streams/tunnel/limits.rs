@@ -13,6 +13,8 @@ pub(super) const GRACE: Duration = Duration::from_secs(1);
 pub(crate) struct Limits {
     /// Without a byte in either direction.
     pub(crate) idle: Option<Duration>,
+    /// How long the client may be told nothing before it is pinged.
+    pub(crate) keepalive: Option<Duration>,
     /// For the whole tunnel.
     pub(crate) deadline: Option<Instant>,
     /// Until the client has authenticated, if it must do so by a message.

@@ -184,11 +184,11 @@ impl Http2AnswerBody {
         }
     }
 
-    fn break_off(&mut self) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
+    fn break_off(&mut self, error: AnswerError) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
         self.cancel();
         Poll::Ready(Some(Err(match self.progress.error() {
             Some(_) => AnswerError::Upload,
-            None => AnswerError::Upstream,
+            None => error,
         })))
     }
 
@@ -235,12 +235,14 @@ impl Body for Http2AnswerBody {
         match Pin::new(body).poll_frame(context) {
             Poll::Pending => match this.poll_timeout(context) {
                 Poll::Pending => Poll::Pending,
-                Poll::Ready(()) => this.break_off(),
+                Poll::Ready(()) => this.break_off(this.limits.reached()),
             },
-            Poll::Ready(Some(Err(_))) => this.break_off(),
+            Poll::Ready(Some(Err(_))) => this.break_off(AnswerError::Upstream),
             // A client that reads slowly always finds data from the upstream, so the timer alone
             // would not be enough.
-            Poll::Ready(Some(Ok(_))) if this.limits.is_over() => this.break_off(),
+            Poll::Ready(Some(Ok(_))) if this.limits.is_over() => {
+                this.break_off(AnswerError::TimeLimit)
+            }
             Poll::Ready(Some(Ok(frame))) => {
                 this.timer = None;
                 if this

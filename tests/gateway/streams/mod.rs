@@ -8,6 +8,7 @@ mod events;
 mod gaps;
 mod lasting;
 mod many;
+mod quiet;
 mod realtime;
 mod rpc;
 mod shares;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use foregate::denial::Reason;
 
-use super::{breaks_off, one_pool};
+use super::{broken_off, one_pool};
 use crate::support::{Gate, Gateway, Http, Origin, Reply, in_time};
 
 /// Routes with limits of their own, in front of an upstream that has a short one.
@@ -133,7 +133,7 @@ async fn the_total_timeout_counts_even_while_bytes_flow() {
         })
         .await;
         super::is_broken(&error, http);
-        assert_eq!(gateway.log_line(&id)["end"], "upstream_failed");
+        assert_eq!(gateway.log_line(&id)["end"], "ended");
     }
 }
 
@@ -146,14 +146,20 @@ async fn an_idle_answer_is_aborted() {
         exchange.wait_for_close();
     });
     for http in Http::BOTH {
-        for path in ["/total/silent", "/idle/silent"] {
+        for (path, end, limit) in [
+            ("/total/silent", "ended", "timeouts.total"),
+            ("/idle/silent", "upstream_failed", "timeouts.stream_idle"),
+        ] {
             let mut answer = gateway.get(http, path).begin().await;
             assert_eq!(answer.chunk().await.unwrap().unwrap(), "begun");
-            breaks_off(&gateway, http, answer).await;
+            let line = broken_off(&gateway, http, answer).await;
+            assert_eq!(line["end"], end);
+            assert!(line["detail"].as_str().unwrap().contains(limit), "{line}");
         }
     }
+    // A total limit is ours alone, and a pause is the origin's.
     let failed = gateway.metrics().sum("foregate_upstream_failed_total", &[]);
-    assert_eq!(failed, 4.0);
+    assert_eq!(failed, 2.0);
 }
 
 #[tokio::test]

@@ -13,6 +13,8 @@ mod stale;
 
 use std::error::Error as _;
 
+use serde_json::Value;
+
 use crate::support::client::Streaming;
 use crate::support::{Config, Exchange, Gateway, Http, Reply};
 
@@ -49,11 +51,19 @@ pub fn is_broken(error: &hyper::Error, http: Http) {
 /// The rest of an answer must be aborted, on HTTP/2 with RST_STREAM, and the log must blame the
 /// origin.
 pub async fn breaks_off(gateway: &Gateway, http: Http, answer: Streaming) {
+    assert_eq!(
+        broken_off(gateway, http, answer).await["end"],
+        "upstream_failed"
+    );
+}
+
+/// The log line of an answer that breaks off.
+pub async fn broken_off(gateway: &Gateway, http: Http, answer: Streaming) -> Value {
     let id = answer.id().to_owned();
     let error = answer
         .try_finish()
         .await
         .expect_err("a broken answer, not a complete one");
     is_broken(&error, http);
-    assert_eq!(gateway.log_line(&id)["end"], "upstream_failed");
+    gateway.log_line(&id)
 }
