@@ -49,8 +49,8 @@ pub struct Profiles {
     /// Users whose row this process has inserted, or found there. Spares the statement where it is
     /// rarely needed; a row that somebody deleted since is inserted at the next sign-in.
     known: Cache<Uuid, ()>,
-    /// Rows that the database could not take, by user.
-    owed: DashMap<Uuid, Row>,
+    /// Rows that the database could not take, by user, each with the statement that inserts it.
+    owed: DashMap<Uuid, (Arc<str>, Row)>,
     /// Whether a task inserts those.
     is_inserting: AtomicBool,
 }
@@ -122,11 +122,11 @@ pub(super) async fn ensure(
         text(user.email),
         text(full_name.map(str::to_owned)),
     ];
-    let Err(error) = insert_row(context, insert, id, &row).await else {
+    let Err(error) = insert_row(context, &insert.sql, id, &row).await else {
         return Ok(());
     };
     if is_passing(&error) {
-        owe(context, insert, id, row);
+        owe(context, insert.sql.clone(), id, row);
     }
     Err(not_inserted(id, &error))
 }
@@ -140,13 +140,13 @@ fn insert_of(in_force: &InForce) -> Option<&Insert> {
 /// Inserts a row, and has every replica look for it again unless it was there.
 async fn insert_row(
     context: &Context,
-    insert: &Insert,
+    sql: &str,
     id: Uuid,
     row: &Row,
 ) -> Result<(), DatabaseError> {
     let database = context.database().ok_or(DatabaseError::Away)?;
     let deadline = clock::now() + DEADLINE;
-    let result = database.execute(&insert.sql, row, deadline).await;
+    let result = database.execute(sql, row, deadline).await;
     // Also if it may have been inserted. `Ok(0)`: it was there.
     if !matches!(result, Ok(0) | Err(DatabaseError::Refused(_))) {
         invalidate_caller(context.facts(), &id.to_string()).await;
@@ -165,7 +165,7 @@ const fn is_passing(error: &DatabaseError) -> bool {
 }
 
 /// Keeps a row until the database takes it. If too many wait, the user's next sign-in tries again.
-fn owe(context: &Arc<Context>, insert: &Insert, id: Uuid, row: Row) {
+fn owe(context: &Arc<Context>, sql: Arc<str>, id: Uuid, row: Row) {
     let profiles = context.profiles();
     let Some(identity) = context
         .identity()
@@ -173,24 +173,23 @@ fn owe(context: &Arc<Context>, insert: &Insert, id: Uuid, row: Row) {
     else {
         return;
     };
-    profiles.owed.insert(id, row);
+    profiles.owed.insert(id, (sql, row));
     if !profiles.is_inserting.swap(true, Ordering::AcqRel) {
-        let work = insert_owed(context.clone(), insert.clone());
-        identity.runtime().spawn(work);
+        identity.runtime().spawn(insert_owed(context.clone()));
     }
 }
 
 /// Inserts the rows that wait, until none does.
-async fn insert_owed(context: Arc<Context>, insert: Insert) {
+async fn insert_owed(context: Arc<Context>) {
     let profiles = context.profiles();
     loop {
         sleep(RETRY_PAUSE).await;
         let waiting: Vec<_> = profiles.owed.iter().map(|row| *row.key()).collect();
         for id in waiting {
-            let Some(row) = profiles.owed.get(&id).map(|row| row.clone()) else {
+            let Some((sql, row)) = profiles.owed.get(&id).map(|owed| owed.clone()) else {
                 continue;
             };
-            match insert_row(&context, &insert, id, &row).await {
+            match insert_row(&context, &sql, id, &row).await {
                 Err(error) if is_passing(&error) => break,
                 Err(error) => drop(not_inserted(id, &error)),
                 Ok(()) => tracing::info!(subject = %id, "the profile row is inserted now"),
