@@ -20,7 +20,7 @@ use crate::auth::caller::Caller;
 use crate::clock;
 use crate::denial::{Denial, Extra, Fault, Reason};
 use crate::policy::outage::{Effect, State};
-use crate::policy::route::{Serve, Target};
+use crate::policy::route::{Access, Serve, Target};
 use crate::policy::tokens::LARGEST_LEEWAY;
 use crate::request::Inbound;
 use crate::request::headers::GatewayCookie;
@@ -275,8 +275,10 @@ fn listed_of<'a>(live: &CachedSession, verified: &'a Verified) -> Listed<'a> {
 /// server's own paths, most of which need no user: it must not keep its user from signing in again.
 /// The route decides what it answers. Elsewhere it is refused.
 fn without_ended_cookie(request: &Inbound, denial: Denial) -> Result<Caller, Denial> {
-    let is_identity_server = request.rule().target == Some(Target::Serve(Serve::IdentityServer));
-    match is_identity_server && is_over(denial.reason) {
+    let rule = request.rule();
+    let may_be_nobody = rule.access == Access::Optional
+        && rule.target == Some(Target::Serve(Serve::IdentityServer));
+    match may_be_nobody && is_over(denial.reason) {
         true => Ok(Caller::NOBODY),
         false => signed_out_before(request, denial),
     }
