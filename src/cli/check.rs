@@ -20,7 +20,8 @@ pub(super) struct Options {
     #[command(flatten)]
     config: Config,
     /// Also check the store, the keys of issuers, the identity server, and the database with the
-    /// queries of `facts` and `resources`
+    /// queries of `facts` and `resources` and the insert of `identity.profile`, which are planned and
+    /// not carried out
     #[arg(long)]
     connect: bool,
     /// Output format

@@ -50,16 +50,8 @@ pub(crate) struct ListOrEmpty<T>(pub List<T>);
 impl<T: Decode> Decode for ListOrEmpty<T> {
     fn decode(node: Node, report: &mut Report) -> Option<Self> {
         let Kind::List(nodes) = node.kind else {
-            let instead = match &node.kind {
-                Kind::Text(text) => Some(format!("[{}]", text.shown())),
-                Kind::Null
-                | Kind::Bool(_)
-                | Kind::Integer(_)
-                | Kind::Float(_)
-                | Kind::List(_)
-                | Kind::Map(_)
-                | Kind::Broken => None,
-            };
+            let text = node.kind.as_text();
+            let instead = text.map(|text| format!("[{}]", text.shown()));
             return wrong_instead(&node, "a list", instead, report);
         };
         let written = nodes.len();

@@ -103,8 +103,8 @@ pub struct Connections {
     pub head: Duration,
     /// How long a connection may stay open without a running request.
     pub idle: Duration,
-    /// After what age a connection takes no new requests, so that its client opens another one,
-    /// perhaps to another replica. `None`: never.
+    /// The age after which a connection ends gracefully, over HTTP/1.1 with the next answer, so that
+    /// its client opens another one, perhaps to another replica. `None`: never.
     pub max_age: Option<Duration>,
     /// How long the client may send no byte of a request body, or accept no byte of a response.
     pub body_idle: Duration,

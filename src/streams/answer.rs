@@ -168,26 +168,23 @@ impl LiveStream {
         {
             self.ending = Some(ending);
         }
-        if self.ending.is_none() {
-            let polled = Pin::new(&mut *body).poll_frame(context);
-            match &polled {
-                // The client is told of these limits as of any other end.
-                Poll::Ready(Some(Err(AnswerError::Idle))) => self.ending = Some(Ending::IDLE),
-                Poll::Ready(Some(Err(AnswerError::TimeLimit))) => {
-                    self.ending = Some(Ending::TIME_LIMIT);
-                }
-                Poll::Ready(Some(Ok(frame))) => {
-                    self.follow(frame);
-                    return polled;
-                }
-                Poll::Ready(None | Some(Err(_))) => return polled,
-                Poll::Pending => return self.poll_keepalive(context),
+        if let Some(ending) = self.ending {
+            return self.poll_last_frame(ending, body, context);
+        }
+        let polled = Pin::new(&mut *body).poll_frame(context);
+        let ending = match &polled {
+            // The client is told of these limits as of any other end.
+            Poll::Ready(Some(Err(AnswerError::Idle))) => Ending::IDLE,
+            Poll::Ready(Some(Err(AnswerError::TimeLimit))) => Ending::TIME_LIMIT,
+            Poll::Ready(Some(Ok(frame))) => {
+                self.follow(frame);
+                return polled;
             }
-        }
-        match self.ending {
-            Some(ending) => self.poll_last_frame(ending, body, context),
-            None => Poll::Pending,
-        }
+            Poll::Ready(None | Some(Err(_))) => return polled,
+            Poll::Pending => return self.poll_keepalive(context),
+        };
+        self.ending = Some(ending);
+        self.poll_last_frame(ending, body, context)
     }
 
     fn follow(&mut self, frame: &Frame<Bytes>) {

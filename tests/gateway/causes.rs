@@ -183,6 +183,26 @@ fn a_role_from_which_row_level_security_hides_rows_is_a_warning() {
     }
 }
 
+/// Configures a `profile`, and an identity server at an address where nobody listens, with `more` of
+/// its keys.
+fn with_profile(config: &mut Config, more: &str, profile: &str) {
+    let url = "http://127.0.0.1:1";
+    let supabase =
+        format!("url: \"{url}\", publishable_keys: [sb_publishable_0123456789abcdef]{more}");
+    config
+        .set("facts", "{ subject: uuid }")
+        .set("tokens", &format!("[{{ issuer: \"{url}/auth/v1\", audience: [authenticated], algorithms: [ES256], jwks_file: jwks.json }}]"))
+        .set("identity", &format!("{{ supabase: {{ {supabase} }}, profile: {{ {profile} }} }}"));
+}
+
+/// Asserts that the problem of `key` contains `part`, or that the profile has none.
+fn has_problem(text: &str, key: &str, part: Option<&str>) {
+    match part {
+        None => assert!(!text.contains("identity.profile"), "{text}"),
+        Some(part) => assert!(problem(text, key).contains(part), "{text}"),
+    }
+}
+
 #[test]
 fn the_query_of_me_is_compared_with_the_database() {
     let world = World::new();
@@ -200,21 +220,13 @@ fn the_query_of_me_is_compared_with_the_database() {
     ] {
         let (is_good, text) = check(folder.path(), |config| {
             world.configure(config);
-            let url = "http://127.0.0.1:1";
-            config
-                .set("facts", "{ subject: uuid }")
-                .set("tokens", &format!("[{{ issuer: \"{url}/auth/v1\", audience: [authenticated], algorithms: [ES256], jwks_file: jwks.json }}]"))
-                .set("identity", &format!("{{ supabase: {{ url: \"{url}\", publishable_keys: [sb_publishable_0123456789abcdef], me: {me} }}, profile: {{ select: \"select credits_balance from users where id = $1\" }} }}"));
+            let me = format!(", me: {me}");
+            let select = "select: \"select credits_balance from users where id = $1\"";
+            with_profile(config, &me, select);
         });
         // Nobody listens at the address of the identity server.
         assert!(!is_good, "{text}");
-        match part {
-            None => assert!(!text.contains("identity.profile.select"), "{text}"),
-            Some(part) => {
-                let problem = problem(&text, "identity.profile.select");
-                assert!(problem.contains(part), "{text}");
-            }
-        }
+        has_problem(&text, "identity.profile.select", part);
     }
 }
 
@@ -256,22 +268,13 @@ fn the_statement_that_inserts_a_users_row_is_tried_without_inserting_anything() 
     ] {
         let (is_good, text) = check(folder.path(), |config| {
             world.configure(config);
-            let (issuer, url) = ("http://127.0.0.1:1", world.database.url_of(role));
-            config
-                .set("facts", "{ subject: uuid }")
-                .set("database", &format!("{{ url: \"{url}?sslmode=disable\" }}"))
-                .set("tokens", &format!("[{{ issuer: \"{issuer}/auth/v1\", audience: [authenticated], algorithms: [ES256], jwks_file: jwks.json }}]"))
-                .set("identity", &format!("{{ supabase: {{ url: \"{issuer}\", publishable_keys: [sb_publishable_0123456789abcdef] }}, profile: {{ insert: \"{insert}\" }} }}"));
+            let url = world.database.url_of(role);
+            config.set("database", &format!("{{ url: \"{url}?sslmode=disable\" }}"));
+            with_profile(config, "", &format!("insert: \"{insert}\""));
         });
         // Nobody listens at the address of the identity server.
         assert!(!is_good, "{text}");
-        match part {
-            None => assert!(!text.contains("identity.profile"), "{text}"),
-            Some(part) => {
-                let problem = problem(&text, "identity.profile.insert");
-                assert!(problem.contains(part), "{text}");
-            }
-        }
+        has_problem(&text, "identity.profile.insert", part);
     }
     assert_eq!(world.database.value("select count(*) from profiles"), "0");
 }

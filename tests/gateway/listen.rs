@@ -415,13 +415,7 @@ async fn a_panic_fails_only_its_own_request() {
 #[tokio::test]
 async fn an_old_connection_takes_no_new_requests_and_finishes_those_it_has() {
     let gate = Gate::new();
-    let origin = Origin::start();
-    let held = gate.clone();
-    origin.on("/public/gated", move |exchange| {
-        held.pass();
-        exchange.reply(&Reply::ok());
-    });
-    let gateway = Gateway::before(origin, |config| {
+    let gateway = Gateway::before(gated(&gate), |config| {
         config.set("connections", "{ max_age: 2s }");
     })
     .await;

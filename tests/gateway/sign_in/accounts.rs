@@ -15,6 +15,15 @@ async fn desk(options: Options, supabase: &str) -> Desk {
     Desk::with(options, supabase, UNLIMITED, |_| {}).await
 }
 
+/// One whose identity server wants a captcha answered.
+async fn with_captcha() -> Desk {
+    let options = Options {
+        captcha: true,
+        ..Options::default()
+    };
+    desk(options, "").await
+}
+
 fn address(name: &str, http: Http) -> String {
     format!("{name}-{http:?}@example.test").to_lowercase()
 }
@@ -57,11 +66,7 @@ async fn what_the_identity_server_forbids_creates_no_account() {
 
 #[tokio::test]
 async fn a_captcha_is_answered_at_sign_up() {
-    let options = Options {
-        captcha: true,
-        ..Options::default()
-    };
-    let desk = desk(options, "").await;
+    let desk = with_captcha().await;
     for http in Http::BOTH {
         let email = address("human", http);
         let newcomer = json!({ "email": email, "password": PASSWORD, "captcha_token": CAPTCHA });
@@ -74,11 +79,7 @@ async fn a_captcha_is_answered_at_sign_up() {
 
 #[tokio::test]
 async fn a_captcha_is_answered_in_either_form_and_its_refusal_discloses_no_account() {
-    let options = Options {
-        captcha: true,
-        ..Options::default()
-    };
-    let desk = desk(options, "").await;
+    let desk = with_captcha().await;
     desk.double.add_user(EMAIL, PASSWORD);
     let nested = json!({ "captcha_token": CAPTCHA });
     for http in Http::BOTH {
